@@ -1,0 +1,1 @@
+"""The `tradeback` command: one file per sub-command, thin."""

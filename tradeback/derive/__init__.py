@@ -1,0 +1,1 @@
+"""Series computed from tape batches in event time: bars, Enigma, completeness. Pure."""

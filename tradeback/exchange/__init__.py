@@ -1,0 +1,1 @@
+"""Sockets towards the exchange: lines, pool, REST."""

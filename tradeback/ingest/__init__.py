@@ -1,0 +1,1 @@
+"""The kernels of one socket read: WebSocket frames, JSON grammar, decimals, arbitration. Pure."""

@@ -1,0 +1,1 @@
+"""What every compiled kernel stands on: raw memory, the compile decorator, checksums. Pure."""

@@ -1,0 +1,40 @@
+"""How kernels are compiled here, in one place.
+
+Kernels take integer addresses and scalars, never arrays: unboxing ten arrays costs 1.1 us per call,
+four integers 0.27 us. Entry points carry an explicit signature, so that they compile when their
+module is imported (in a thread, after the port is open) and not at the first tick. No
+`inline="always"`: it took the compiler from 3 s to 52 s.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def helper(function: Function) -> Function:
+    """Compile a function that only other kernels call; its types come from the caller."""
+    compiled: Function = njit(nogil=True, cache=True)(function)
+    return compiled
+
+
+def kernel(signature: str) -> Callable[[Function], Function]:
+    """Compile an entry point now, or load it from the cache, for one signature of scalars."""
+
+    def compile_now(function: Function) -> Function:
+        compiled: Function = njit(signature, nogil=True, cache=True)(function)
+        return compiled
+
+    return compile_now
+
+
+def entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The compiled entry point of a kernel without numba's dispatcher: 0.14 us a call, not 0.27.
+
+    The caller must pass exactly the signature's types; nothing is checked or converted.
+    """
+    overloads: dict[Any, Any] = function.overloads  # type: ignore[attr-defined]
+    found: Callable[..., Any] = next(iter(overloads.values())).entry_point
+    return found

@@ -1,0 +1,1 @@
+"""Ground floor: the record, symbols, time slots, errors, limits, configuration. Pure."""

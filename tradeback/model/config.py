@@ -1,0 +1,86 @@
+"""The configuration's shape and defaults. Reading files and the environment is `tradeback.settings`."""
+
+from typing import Annotated
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+DEFAULT_SYMBOLS = (
+    "BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT",
+    "DOGEUSDT", "ADAUSDT", "TRXUSDT", "AVAXUSDT", "LINKUSDT",
+)  # fmt: skip
+
+
+class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The one port that serves HTTP and WebSocket."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    read_timeout_s: float = 15.0
+    write_timeout_s: float = 15.0
+
+
+class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Where the market data comes from."""
+
+    ws_endpoint: str = "wss://stream.binance.com:9443"
+    rest_endpoint: str = "https://api.binance.com"
+    symbols: tuple[str, ...] = DEFAULT_SYMBOLS
+    """Symbols to subscribe; ("*",) means every symbol that trades."""
+    max_connections: Positive = 30
+    lines: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
+    connect_timeout_s: float = 10.0
+    idle_timeout_s: float = 90.0
+    """No byte for this long, pings included (the exchange sends one every 20 s): replace the connection."""
+    backoff_first_s: float = 0.25
+    backoff_max_s: float = 30.0
+    stand_in_after_s: float = 2.0
+    """How long after an aggTrade its trades may still come before it stands in for them."""
+
+
+class TapeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The tape."""
+
+    hot_rows: Positive = 131_072
+    """Records kept in memory; a power of two. 64 bytes each."""
+    segment_bytes: Positive = 64 * 1024 * 1024
+    sync_interval_s: float = 1.0
+    """How often segments are synced to the disk (power loss); a killed process loses nothing anyway."""
+    retention_bytes: Positive = 20 * 1024 * 1024 * 1024
+    retention_age_s: float = 7 * 86_400.0
+
+
+class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The binary feed."""
+
+    clients_max: Positive = 10_000
+    send_buffer_bytes: Positive = 64 * 1024
+    """Kernel send buffer of one client; stale data cannot hide in more than this."""
+    lag_max_s: float = 10.0
+    """A client that takes nothing for this long is closed (1013)."""
+    enigma_interval_s: float = 0.1
+    """Shortest time between two Enigma messages of one symbol to one client."""
+
+
+class FeatureConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Parts that can be switched off."""
+
+    enigma_enabled: bool = True
+    aggregation_enabled: bool = True
+    binary_websocket: bool = True
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The whole configuration."""
+
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
+    exchange: ExchangeConfig = msgspec.field(default_factory=ExchangeConfig)
+    tape: TapeConfig = msgspec.field(default_factory=TapeConfig)
+    feed: FeedConfig = msgspec.field(default_factory=FeedConfig)
+    feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
+    data_dir: str = "data"
+    log_level: str = "info"
+    spin: bool = False
+    """Never sleep: half the latency for one whole core."""

@@ -1,0 +1,1 @@
+"""Log, metrics, clock: what operators look at, and what bumps it."""

@@ -1,0 +1,1 @@
+"""A Binance double: streams, REST, recordings and synthetic markets."""

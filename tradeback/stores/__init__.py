@@ -1,0 +1,1 @@
+"""Four store roles, each a small protocol (ports) with an embedded default and a server."""

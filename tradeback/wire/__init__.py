@@ -1,0 +1,1 @@
+"""The client protocol, bytes <-> messages, both directions, versioned. Pure."""
