@@ -1,11 +1,14 @@
 """The configuration's shape and defaults. Reading files and the environment is `tradeback.settings`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+"""A duration. The field's name ends in `_s`; files and environment write it `15s` under the name without."""
 
 DEFAULT_SYMBOLS = (
     "BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT",
@@ -18,8 +21,8 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    read_timeout_s: float = 15.0
-    write_timeout_s: float = 15.0
+    read_timeout_s: Seconds = 15.0
+    write_timeout_s: Seconds = 15.0
 
 
 class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -31,12 +34,12 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     """Symbols to subscribe; ("*",) means every symbol that trades."""
     max_connections: Positive = 30
     lines: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
-    connect_timeout_s: float = 10.0
-    idle_timeout_s: float = 90.0
+    connect_timeout_s: Seconds = 10.0
+    idle_timeout_s: Seconds = 90.0
     """No byte for this long, pings included (the exchange sends one every 20 s): replace the connection."""
-    backoff_first_s: float = 0.25
-    backoff_max_s: float = 30.0
-    stand_in_after_s: float = 2.0
+    backoff_first_s: Seconds = 0.25
+    backoff_max_s: Seconds = 30.0
+    stand_in_after_s: Seconds = 2.0
     """How long after an aggTrade its trades may still come before it stands in for them."""
 
 
@@ -46,10 +49,10 @@ class TapeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     hot_rows: Positive = 131_072
     """Records kept in memory; a power of two. 64 bytes each."""
     segment_bytes: Positive = 64 * 1024 * 1024
-    sync_interval_s: float = 1.0
+    sync_interval_s: Seconds = 1.0
     """How often segments are synced to the disk (power loss); a killed process loses nothing anyway."""
     retention_bytes: Positive = 20 * 1024 * 1024 * 1024
-    retention_age_s: float = 7 * 86_400.0
+    retention_age_s: Seconds = 7 * 86_400.0
 
 
 class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -58,9 +61,9 @@ class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     clients_max: Positive = 10_000
     send_buffer_bytes: Positive = 64 * 1024
     """Kernel send buffer of one client; stale data cannot hide in more than this."""
-    lag_max_s: float = 10.0
+    lag_max_s: Seconds = 10.0
     """A client that takes nothing for this long is closed (1013)."""
-    enigma_interval_s: float = 0.1
+    enigma_interval_s: Seconds = 0.1
     """Shortest time between two Enigma messages of one symbol to one client."""
 
 
@@ -81,6 +84,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     feed: FeedConfig = msgspec.field(default_factory=FeedConfig)
     feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
     data_dir: str = "data"
-    log_level: str = "info"
+    """Where the tape and the embedded stores live."""
+    log_level: LogLevel = "info"
     spin: bool = False
     """Never sleep: half the latency for one whole core."""

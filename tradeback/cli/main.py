@@ -1,0 +1,106 @@
+"""The `tradeback` command: finds the sub-command, imports only that one, and ends without a traceback.
+
+Exit codes: 0 done (also after Ctrl-C of a command that runs until told to stop), 1 a failure while at work,
+2 refused at start or wrong usage, 130 Ctrl-C in between.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from tradeback.version import VERSION
+
+COMMANDS = {
+    "run": ("tradeback.cli.run:run", "Run the engine against the exchange."),
+    "demo": ("tradeback.cli.demo:demo", "Simulator and engine together, with a live table."),
+    "sim": ("tradeback.cli.sim:sim", "Run the simulated exchange."),
+    "tail": ("tradeback.cli.tail:tail", "Follow symbols of a running engine in the terminal."),
+    "tape": ("tradeback.cli.tape:tape", "Look at, verify and export a tape."),
+    "doctor": ("tradeback.cli.doctor:doctor", "Check configuration, machine and exchange."),
+}
+"""Sub-command -> where it lives and its line in the help. Nothing is imported to print the list."""
+
+UNTIL_STOPPED = {"run", "demo", "sim", "tail"}
+"""Commands for which Ctrl-C is the ordinary end: exit code 0."""
+
+TRACEBACK_VARIABLE = "TRADEBACK_TRACEBACK"
+"""Set to 1 to see where an error came from."""
+
+
+class Commands(click.Group):
+    """A group whose sub-commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one sub-command; None when there is no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, from their one-line descriptions."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
+    ) -> Any:
+        """Run the command line and leave the process; see the module for the exit codes."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        sys.exit(run_guarded(lambda: super(Commands, self).main(arguments, prog_name, **extra), arguments))
+
+
+def run_guarded(call: Any, arguments: Sequence[str]) -> int:
+    """Call, and turn whatever it raises into one line on stderr and an exit code; a number returned is one."""
+    try:
+        result = call()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        command = next((word for word in arguments if not word.startswith("-")), "")
+        return 0 if command in UNTIL_STOPPED else 130
+    except BrokenPipeError:
+        # `tradeback tail ... | head`: the reader has seen enough. Nothing may be flushed into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last boundary before the user: he gets a line, not a traceback
+        if os.environ.get(TRACEBACK_VARIABLE) == "1":
+            raise
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    from tradeback.model.errors import TradebackError
+
+    if isinstance(error, TradebackError):
+        click.echo(f"tradeback: {error}", err=True)
+        return int(getattr(error, "exit_code", 1))
+    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    click.echo(f"tradeback: internal error: {reason} ({TRACEBACK_VARIABLE}=1 shows where)", err=True)
+    return 1
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="tradeback")
+def main() -> None:
+    """A low-latency crypto market-data engine that loses nothing.
+
+    \b
+    Start here, no exchange needed:  tradeback demo
+    Against Binance:                 tradeback run
+    Then, in a second terminal:      tradeback tail BTCUSDT
+    """

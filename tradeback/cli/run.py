@@ -1,0 +1,108 @@
+"""`tradeback run`: the engine, until it is told to stop."""
+
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tradeback.model.config import Config
+
+
+@click.command(short_help="Run the engine against the exchange.")
+@click.option(
+    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
+)
+@click.option("--host", metavar="ADDRESS", help="Address to serve on (SERVER_HOST).")
+@click.option("--port", metavar="PORT", help="Port to serve on, 0 for a free one (SERVER_PORT).")
+@click.option("--data-dir", metavar="DIR", help="Where the tape lives (DATA_DIR).")
+@click.option(
+    "--spin", is_flag=True, default=None, help="Never sleep: half the latency for one whole core (SPIN)."
+)
+@click.option(
+    "--announce", is_flag=True, help='Print {"http": "http://HOST:PORT"} to stdout when the port is open.'
+)
+def run(config_path: str | None, announce: bool, **options: Any) -> None:
+    """Run the engine: exchange lines, tape, feed, HTTP, all on one port.
+
+    Needs no configuration: without any it follows ten symbols of Binance and serves on
+    http://127.0.0.1:8080. configs/default.yaml lists every key.
+
+    \b
+    Examples:
+      tradeback run
+      tradeback run --port 9000 --data-dir ~/tape
+      EXCHANGE_SYMBOLS=BTCUSDT,ETHUSDT tradeback run
+    """
+    from tradeback import settings
+    from tradeback.ops import limits
+
+    named = {"server.host": "host", "server.port": "port", "data_dir": "data_dir", "spin": "spin"}
+    config = settings.load(config_path, os.environ, {key: options[name] for key, name in named.items()})
+    limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
+    _run(config, announce)
+
+
+def _run(config: "Config", announce: bool) -> None:
+    import uvloop
+
+    from tradeback.ops import log
+
+    log.configure(config.log_level)
+    uvloop.run(_serve(config, announce))
+
+
+async def _serve(config: "Config", announce: bool) -> None:
+    """Start, announce, wait for a signal or the engine's own end, stop. The engine's errors pass through."""
+    import asyncio
+
+    from tradeback.engine import Engine
+    from tradeback.ops.clock import SystemClock
+
+    engine = Engine(config, SystemClock())
+    engine.progress = _progress
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    told = loop.create_task(stopping.wait())
+    try:
+        if await _first(engine.start(), told):
+            _greet({"http": engine.url}, announce)
+            await _first(engine.wait_stopped(), told)
+    finally:
+        told.cancel()
+        await engine.stop()
+
+
+async def _first(work: Coroutine[Any, Any, None], told: "asyncio.Task[bool]") -> bool:
+    """True when `work` came to its end (its error is raised), False when we were told to stop before."""
+    import asyncio
+
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.wait({task})
+    return False
+
+
+def _greet(where: Mapping[str, str], announce: bool) -> None:
+    if announce:
+        import orjson
+
+        sys.stdout.write(orjson.dumps(where).decode() + "\n")
+        sys.stdout.flush()
+    else:
+        click.echo(f"tradeback serves {where['http']} (Ctrl-C stops)", err=True)
+
+
+def _progress(line: str) -> None:
+    click.echo(f"tradeback: {line}", err=True)
