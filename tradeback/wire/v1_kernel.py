@@ -222,4 +222,3 @@ def encode_groups(context: Any, rows: Any, n: Any) -> Any:
     store_64(context + _ENTRIES, entries)
     store_64(context + _FRAMES, frames)
     return consumed
-

@@ -1,0 +1,43 @@
+"""The aiohttp application: routes, one error shape, limits. Make it, then give it to the front.
+
+runner = make_runner(context)
+await runner.setup()
+front = Front(runner.server, feed.accept)
+"""
+
+from aiohttp import web
+
+from tradeback.api.context import ServingContext
+from tradeback.api.errors import error_response, errors_as_json
+from tradeback.api.health import HealthRoutes
+from tradeback.feed.negotiate import WS_PATH
+from tradeback.model.limits import BODY_BYTES_MAX
+
+SHUTDOWN_S = 1.0
+"""How long open requests may take when the engine stops."""
+KEEP_ALIVE_S = 75.0
+
+
+def make_app(context: ServingContext) -> web.Application:
+    """The application with all routes of this issue."""
+    app = web.Application(middlewares=[errors_as_json], client_max_size=BODY_BYTES_MAX)
+    app.add_routes(HealthRoutes(context).routes())
+    app.router.add_get(WS_PATH, _websocket_only)
+    return app
+
+
+def make_runner(context: ServingContext) -> web.AppRunner:
+    """A runner whose `server` makes aiohttp's protocols for the front, after `await runner.setup()`."""
+    return web.AppRunner(
+        make_app(context),
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=KEEP_ALIVE_S,
+        shutdown_timeout=SHUTDOWN_S,
+    )
+
+
+async def _websocket_only(request: web.Request) -> web.Response:
+    response = error_response(426, "upgrade_required", f"{WS_PATH} is a WebSocket; ask for an upgrade")
+    response.headers["Upgrade"] = "websocket"
+    return response

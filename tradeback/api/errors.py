@@ -1,0 +1,84 @@
+"""One shape for every HTTP error: {"error": {"code": ..., "message": ...}}."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+
+_log = logging.getLogger("tradeback.api")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    411: "length_required",
+    413: "too_large",
+    414: "too_large",
+    415: "unsupported_media_type",
+    417: "expectation_failed",
+    426: "upgrade_required",
+    429: "too_many_requests",
+    503: "not_ready",
+}
+
+
+class ApiError(Exception):
+    """An answer other than 2xx, raised by a handler. Never carries internals."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """A value as JSON. numpy scalars are understood; NaN and Infinity become null."""
+    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
+
+
+def error_response(status: int, code: str, message: str, **more: object) -> web.Response:
+    """An error in the one shape."""
+    return json_response({"error": {"code": code, "message": message, **more}}, status)
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure in the one shape; an unforeseen one gets an id that is found again in the log."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return error_response(error.status, error.code, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = _CODES.get(error.status, "error")
+        response = error_response(error.status, code, _explain(request, error))
+        for name in ("Allow", "Retry-After", "Upgrade"):
+            if name in error.headers:
+                response.headers[name] = error.headers[name]
+        return response
+    except Exception:
+        # The boundary: whatever a handler did wrong, the client gets no traceback and the log does.
+        reference = secrets.token_hex(6)
+        _log.exception("request %s failed: %s %s", reference, request.method, request.path)
+        message = "something went wrong here; the id names it in the server's log"
+        return error_response(500, "internal_error", message, id=reference)
+
+
+def _explain(request: web.Request, error: web.HTTPException) -> str:
+    if error.status == 404:
+        return f"nothing is at {request.path[:200]}; GET / lists what there is"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return f"{error.method} is not allowed here; allowed: {allowed}"
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return "the body is too large"
+    return error.reason

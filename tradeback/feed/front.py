@@ -1,0 +1,257 @@
+"""One port for HTTP and WebSocket: read the request head, then hand the connection on.
+
+A small protocol reads the head within its limits. An upgrade goes to picows' server protocol, anything
+else to aiohttp's request handler, through `transport.set_protocol`; afterwards the front is out of the
+way and costs nothing. picows' protocol constructor is internal, so picows is pinned; the test of the
+front is the thing to run when it is raised. (The other way, picows answering small GETs itself, has no
+keep-alive, no bodies and refuses Firefox; it is not built.)
+"""
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import aiofastnet
+import orjson
+import picows
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from tradeback.feed.head import HEAD_END, may_become_request, parse_head, with_plain_connection
+from tradeback.model.errors import StartupError
+from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX, HEAD_BYTES_MAX, HEAD_SECONDS_MAX
+
+BACKLOG = 1_024
+FDS_RESERVED = 128
+"""File descriptors kept for the exchange, the tape, stores and logs."""
+LINGER_S = 1.0
+"""How long a refused connection may take to read its answer."""
+READ_BUFFER_FIRST_BYTES = 2_048
+"""Of a WebSocket client: requests are short."""
+
+HttpFactory = Callable[[], asyncio.Protocol]
+Upgrade = Callable[[picows.WSUpgradeRequest], Any]
+"""An upgrade request to a picows listener, or to a picows response with or without one."""
+
+_log = logging.getLogger("tradeback.feed")
+
+
+class Front:
+    """The listening port. `port` is the real one once `open` is through."""
+
+    def __init__(
+        self, http_factory: HttpFactory, upgrade: Upgrade, *, head_seconds_max: float = HEAD_SECONDS_MAX
+    ) -> None:
+        self.http_factory = http_factory
+        self.upgrade = upgrade
+        self.head_seconds_max = head_seconds_max
+        self.port = 0
+        self.refused = 0
+        self.heads: set[HeadReader] = set()
+        """Connections whose head is still coming."""
+        backlog, self.fd_max = _descriptor_limits()
+        self._backlog = backlog
+        self._server: asyncio.AbstractServer | None = None
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen. StartupError with the remedy when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            server = await aiofastnet.create_server(
+                loop, lambda: HeadReader(self), host, port, backlog=self._backlog
+            )
+        except (OSError, OverflowError) as error:
+            raise StartupError(_remedy(host, port, error)) from error
+        self._server = server
+        self.port = server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and drop the connections whose head has not come."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for reader in list(self.heads):
+            reader.cut()
+        await asyncio.sleep(0)
+
+
+class HeadReader(asyncio.Protocol):
+    """Reads one connection's first request head, then is replaced."""
+
+    __slots__ = ("_front", "_refused", "_seen", "_timer", "_transport")
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._seen = b""
+        self._refused = False
+        self._transport: Any = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._front.heads.add(self)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._front.head_seconds_max, self._too_slow)
+        # The lowest free descriptor is always taken, so its number says how many are in use. Running
+        # out of them would spin aiofastnet's accept loop.
+        if transport.get_extra_info("socket").fileno() >= self._front.fd_max:
+            self._refuse(503, "too_many_connections", "no room for another connection; try again later")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._done()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        seen = self._seen = self._seen + data if self._seen else data
+        end = seen.find(HEAD_END)
+        if end > HEAD_BYTES_MAX or (end < 0 and len(seen) > HEAD_BYTES_MAX):
+            limit = f"the request head is longer than {HEAD_BYTES_MAX} bytes"
+            self._refuse(431, "head_too_large", limit)
+        elif end >= 0:
+            self._hand_on(seen[:end], seen[end:])
+        elif not may_become_request(seen):
+            self._refuse(400, "bad_request", "this is not HTTP/1.1")
+
+    def cut(self) -> None:
+        """Drop the connection."""
+        self._done()
+        self._transport.abort()
+
+    def _hand_on(self, head: bytes, rest: bytes) -> None:
+        parsed = parse_head(head)
+        if parsed is None:
+            self._refuse(400, "bad_request", "the first line is not an HTTP/1.1 request line")
+            return
+        self._done()
+        self._seen = b""
+        if parsed.upgrade:
+            _become_websocket(self._transport, self._front.upgrade, with_plain_connection(head) + rest)
+        else:
+            http = self._front.http_factory()
+            self._transport.set_protocol(http)
+            http.connection_made(self._transport)
+            http.data_received(head + rest)
+
+    def _too_slow(self) -> None:
+        self._refuse(408, "request_timeout", "the request head took too long")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer and close; what still comes is read and dropped, or the answer would be lost to a reset."""
+        self._front.refused += 1
+        self._refused = True
+        self._seen = b""
+        if self._timer is not None:
+            self._timer.cancel()
+        body = orjson.dumps({"error": {"code": code, "message": message}})
+        self._transport.write(
+            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%s" % (status, _PHRASES[status], len(body), body)
+        )
+        self._transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
+    def _done(self) -> None:
+        self._front.heads.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_PHRASES = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+
+class _Logger:
+    """What picows logs per connection, reduced to what is a fault of ours.
+
+    picows makes a logging.Logger for every connection when it is given one, which costs a kilobyte and
+    two formatted lines per client. A client that breaks the protocol is closed and is no news.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def exception(self, message: str, *args: object) -> None:
+        _log.exception(message, *args)
+
+    def debug(self, message: str, *args: object) -> None:
+        """Dropped."""
+
+    info = warning = error = debug
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        """Dropped."""
+
+
+_quiet = _Logger()
+
+
+def _become_websocket(transport: Any, upgrade: Upgrade, data: bytes) -> None:
+    """Replace the protocol by picows' own and feed it what was read."""
+    protocol = WSProtocol(
+        None,  # host_port: of clients only
+        None,  # ws_path: of clients only
+        False,  # is_client_side
+        upgrade,
+        _quiet,
+        True,  # disconnect_on_exception
+        None,  # websocket_handshake_timeout: the whole head is here
+        False,  # enable_auto_ping: a task per client; the feed's sweep does it
+        0,  # auto_ping_idle_timeout
+        0,  # auto_ping_reply_timeout
+        picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # enable_auto_pong: the client answers, and knows that the peer lives
+        CLIENT_MESSAGE_BYTES_MAX,
+        None,  # extra_headers: of clients only
+        READ_BUFFER_FIRST_BYTES,
+    )
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    view = memoryview(data)
+    while view:
+        room = protocol.get_buffer(-1)
+        size = min(len(room), len(view))
+        room[:size] = view[:size]
+        protocol.buffer_updated(size)
+        view = view[size:]
+
+
+def _descriptor_limits() -> tuple[int, int]:
+    """Raise the soft limit of open files. Returns (backlog, first descriptor number that is refused).
+
+    One accept round may take a whole backlog of connections before any of them can be refused.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (ValueError, OSError):
+            _log.info("the limit of open files stays at %d", soft)
+    if soft == resource.RLIM_INFINITY:
+        return BACKLOG, 1 << 30
+    backlog = min(BACKLOG, soft // 4)
+    return backlog, soft - backlog - FDS_RESERVED
+
+
+def _remedy(host: str, port: int, error: OSError | OverflowError) -> str:
+    where = f"{host}:{port}"
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: stop what listens there, or set SERVER_PORT to a free port"
+    if code in (errno.EACCES, errno.EPERM):
+        return f"not allowed to listen on {where}: lower ports need a privilege; set SERVER_PORT above 1023"
+    if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{host} is no address of this machine: set SERVER_HOST to 127.0.0.1, or to 0.0.0.0 for all"
+    return f"cannot listen on {where}: {error}; set SERVER_HOST and SERVER_PORT"

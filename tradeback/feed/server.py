@@ -1,0 +1,326 @@
+"""The feed: clients come and go here, rows pass through `on_rows`, slow readers are watched.
+
+Everything runs on the loop thread. The port opens before the kernels are loaded: clients may connect
+and subscribe at once; rows flow after `attach_kernels`.
+"""
+
+import asyncio
+import contextlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from tradeback.feed.catchup import CatchUp
+from tradeback.feed.client import Client
+from tradeback.feed.enigma import EnigmaChannel, EnigmaOf
+from tradeback.feed.fanout import FanOut, HotTape
+from tradeback.feed.ladder import LagWatch, Verdict
+from tradeback.feed.negotiate import Declined, negotiate
+from tradeback.feed.requests import LatestPrice, Requests
+from tradeback.model.clock import Clock
+from tradeback.model.config import FeedConfig
+from tradeback.model.symbols import SymbolTable
+from tradeback.ops.health import ComponentHealth
+from tradeback.ops.metrics import Family, Histogram
+from tradeback.wire import control
+from tradeback.wire.frames import v1_frames
+
+SWEEP_S = 1.0
+"""How often clients are looked after: pings, stuck readers."""
+PING_IDLE_S = 30.0
+"""A client that was silent this long gets a ping."""
+PONG_WAIT_S = 30.0
+"""A client that is silent this long after a ping is cut."""
+DRAIN_S = 1.0
+"""How long `close` waits for clients to answer their CLOSE."""
+
+
+def no_price(symbol_id: int) -> float | None:
+    """For a feed without history."""
+    return None
+
+
+def no_enigma(symbol_id: int) -> None:
+    """For a feed without Enigma."""
+    return
+
+
+class Feed:
+    """The WebSocket feed over one tape.
+
+    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None.
+    """
+
+    def __init__(
+        self,
+        config: FeedConfig,
+        clock: Clock,
+        symbols: SymbolTable,
+        tape: HotTape,
+        *,
+        latest_price: LatestPrice = no_price,
+        enigma_of: EnigmaOf = no_enigma,
+    ) -> None:
+        self.send_buffer_bytes = config.send_buffer_bytes
+        self.now_s = 0.0
+        """The loop's time at the last sweep: good enough for idleness, and free."""
+        self.clients: set[Client] = set()
+        self.fanout = FanOut(tape)
+        self.publish_latency = Histogram()
+        self.ping_idle_s = PING_IDLE_S
+        self.pong_wait_s = PONG_WAIT_S
+        self._config = config
+        self._clock = clock
+        self._tape = tape
+        self._catchup = CatchUp(tape, symbols)
+        self._enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
+        self._requests = Requests(clock, symbols, self.fanout, self._catchup, self._enigma, latest_price)
+        self._lagging: set[Client] = set()
+        self._counts = _Counts()
+        self._since_ns = clock.wall_ns()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._empty: asyncio.Event | None = None
+        self._bounds = [int(bound) for bound in self.publish_latency.bounds]
+        self._latency_counts: Any = self.publish_latency.counts.data
+
+    # The engine's side.
+
+    def attach_kernels(self) -> None:
+        """From now on rows may come. Loop thread; the kernel modules were imported by a thread before."""
+        self.fanout.attach()
+        self._catchup.attach()
+        for client in self._lagging:
+            client.cursor = self.fanout.position
+        self._since_ns = self._clock.wall_ns()
+
+    def on_rows(self, first_sequence: int, n: int) -> None:
+        """Serve `n` committed tape rows, contiguous in the hot ring. Never awaits, keeps no reference."""
+        trades, recv_ns = self.fanout.publish(first_sequence, n)
+        if trades:
+            late_us = (self._clock.wall_ns() - recv_ns) // 1_000
+            if late_us >= 0:
+                # Histogram.observe without numpy's search: this runs once per socket read.
+                self._latency_counts[bisect_left(self._bounds, late_us)] += trades
+                self.publish_latency.sums[0] += late_us * trades
+            else:
+                self.publish_latency.observe(late_us, trades)
+            self._counts.trades += trades
+
+    def start(self) -> None:
+        """Begin to look after clients. Needs the running loop."""
+        self.now_s = asyncio.get_running_loop().time()
+        self._arm_sweep()
+
+    async def close(self) -> None:
+        """Close every client with 1001 and give them a moment to answer."""
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        for client in list(self.clients):
+            client.close(WSCloseCode.GOING_AWAY, "the server is stopping")
+        if self.clients:
+            self._empty = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), DRAIN_S)
+        for client in list(self.clients):
+            client.abort()
+        await asyncio.sleep(0)
+
+    @property
+    def ready(self) -> bool:
+        """True once the kernels are attached."""
+        return self.fanout.attached
+
+    # The front's side.
+
+    def accept(self, request: WSUpgradeRequest) -> Client | WSUpgradeResponseWithListener:
+        """Answer an upgrade request: a client, or an HTTP error."""
+        outcome = negotiate(request.path.decode("latin-1"), request.headers)
+        if isinstance(outcome, Declined):
+            return _decline(outcome)
+        if len(self.clients) >= self._config.clients_max:
+            self._counts.refused += 1
+            return _decline(Declined(503, "too_many_clients", "the feed is full; try again later"))
+        client = Client(self)
+        if outcome.subprotocol is None:
+            return client
+        response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": outcome.subprotocol})
+        return WSUpgradeResponseWithListener(response, client)
+
+    # The clients' side.
+
+    def connected(self, client: Client) -> None:
+        self.clients.add(client)
+        self._counts.connected += 1
+
+    def disconnected(self, client: Client) -> None:
+        self.leaving(client)
+        self.clients.discard(client)
+        if not self.clients and self._empty is not None:
+            self._empty.set()
+
+    def leaving(self, client: Client) -> None:
+        """Nothing is delivered to this client any more."""
+        self.fanout.leave(client)
+        self._enigma.change(client, frozenset())
+        self._lagging.discard(client)
+
+    def request(self, client: Client, text: bytes) -> None:
+        """One text message of a live client."""
+        self._requests.handle(client, text)
+        if self._enigma.wanted and "enigma" not in self._timers:
+            self._publish_enigma()
+
+    def refuse_binary(self, client: Client) -> None:
+        """Answer a binary message: clients speak JSON text."""
+        answer = control.error(control.BAD_REQUEST, "binary messages are not understood; send JSON text")
+        self._requests.refuse(client, answer)
+
+    def stalled(self, client: Client) -> None:
+        """A client's socket is full: from here on only a cursor is kept for it."""
+        if client.lagging:
+            return
+        client.lagging = True
+        client.cursor = self.fanout.position
+        client.watch = LagWatch(asyncio.get_running_loop().time(), client.unsent_bytes())
+        self._lagging.add(client)
+        self._counts.lagged += 1
+        self.fanout.stalled(client)
+        client.transport.pause_reading()
+
+    def drained(self, client: Client) -> None:
+        """A client has taken everything: it gets what it missed, conflated, and is live again."""
+        if client.cursor < self._oldest_hot():
+            self._give_up(client, Verdict.BEHIND)
+            return
+        client.lagging = False
+        self._lagging.discard(client)
+        entries = self._catchup.entries(client.interest, client.cursor, self.fanout.position)
+        if len(entries):
+            self._counts.conflated += len(entries)
+            client.write(v1_frames(entries))
+        if not client.lagging:
+            self._enigma.drained(client)
+        if client.lagging:
+            return
+        client.watch = None
+        self.fanout.enter(client)
+        self._serve_deferred(client)
+        if not client.lagging and not client.closing:
+            client.transport.resume_reading()
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call back once."""
+        asyncio.get_running_loop().call_later(delay_s, call)
+
+    # Looking after them.
+
+    def _serve_deferred(self, client: Client) -> None:
+        waiting, client.deferred = client.deferred or [], None
+        for place, text in enumerate(waiting):
+            if client.closing:
+                return
+            if client.lagging:
+                client.deferred = waiting[place:]
+                return
+            self.request(client, text)
+
+    def _arm_sweep(self) -> None:
+        delay_s = min(SWEEP_S, self._config.lag_max_s / 4)
+        self._timers["sweep"] = asyncio.get_running_loop().call_later(delay_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up stuck clients, ping silent ones, cut dead ones."""
+        self._arm_sweep()
+        now_s = self.now_s = asyncio.get_running_loop().time()
+        oldest = self._oldest_hot()
+        for client in list(self._lagging):
+            if client.watch is None:
+                continue
+            verdict = client.watch.judge(
+                now_s, client.unsent_bytes(), self._config.lag_max_s, client.cursor, oldest
+            )
+            if verdict is not Verdict.WAIT:
+                self._give_up(client, verdict)
+        ping_before = now_s - self.ping_idle_s
+        for client in [client for client in self.clients if client.heard_s < ping_before]:
+            if client.closing or client.lagging:
+                continue
+            if not client.pinged:
+                client.ping()
+            elif client.heard_s < ping_before - self.pong_wait_s:
+                self._counts.silent += 1
+                client.abort()
+
+    def _give_up(self, client: Client, verdict: Verdict) -> None:
+        self._counts.aborted += 1
+        client.close(WSCloseCode.TRY_AGAIN_LATER, verdict.value)
+
+    def _oldest_hot(self) -> int:
+        return self._tape.next_sequence - self._tape.hot_rows
+
+    def _publish_enigma(self) -> None:
+        """Send what changed, and come again while anybody listens."""
+        self._timers.pop("enigma", None)
+        self._enigma.publish()
+        if self._enigma.wanted:
+            self._timers["enigma"] = asyncio.get_running_loop().call_later(
+                self._config.enigma_interval_s, self._publish_enigma
+            )
+
+    # What operators see.
+
+    def health(self) -> ComponentHealth:
+        """Starting until the kernels are attached, then ok."""
+        state = "ok" if self.ready else "starting"
+        return ComponentHealth("feed", state, self._since_ns)  # type: ignore[arg-type]
+
+    def collect(self) -> Iterator[Family]:
+        """The feed's numbers."""
+        counts, fanout = self._counts, self.fanout
+        for name, kind, text, value in (
+            ("feed_clients", "gauge", "WebSocket clients now", len(self.clients)),
+            ("feed_lagging", "gauge", "clients that read too slowly now", len(self._lagging)),
+            ("feed_groups", "gauge", "distinct interests of live clients", fanout.groups),
+            ("feed_connected", "counter", "clients that ever connected", counts.connected),
+            ("feed_refused", "counter", "clients refused because the feed was full", counts.refused),
+            ("feed_trades", "counter", "trades published", counts.trades),
+            ("feed_encoded_frames", "counter", "binary frames encoded", fanout.encoded),
+            ("feed_frames", "counter", "binary frames sent, all clients together", fanout.frames),
+            ("feed_bytes", "counter", "bytes of those frames", fanout.bytes),
+            ("feed_enigma_messages", "counter", "Enigma messages sent", self._enigma.messages),
+            ("feed_lagged", "counter", "times a client began to lag", counts.lagged),
+            ("feed_conflated_entries", "counter", "entries that stood for several trades", counts.conflated),
+            ("feed_aborted", "counter", "clients given up because they read too slowly", counts.aborted),
+            ("feed_silent", "counter", "clients cut because they answered no ping", counts.silent),
+            ("feed_requests", "counter", "control requests served", self._requests.served),
+        ):
+            yield Family(f"tradeback_{name}", kind, text).add(value)  # type: ignore[arg-type]
+        refused = Family("tradeback_feed_errors", "counter", "control requests refused, by code")
+        for code, count in self._requests.refused.items():
+            refused.add(count, code=code)
+        yield refused
+        yield Family("tradeback_publish_latency", "histogram", "receive to last send, per trade").add(
+            self.publish_latency
+        )
+
+
+class _Counts:
+    """Plain counters."""
+
+    __slots__ = ("aborted", "conflated", "connected", "lagged", "refused", "silent", "trades")
+
+    def __init__(self) -> None:
+        self.connected = self.refused = self.trades = 0
+        self.lagged = self.conflated = self.aborted = self.silent = 0
+
+
+def _decline(outcome: Declined) -> WSUpgradeResponseWithListener:
+    body = orjson.dumps({"error": {"code": outcome.code, "message": outcome.message}})
+    response = WSUpgradeResponse.create_error_response(
+        outcome.status, body, {"Content-Type": "application/json"}
+    )
+    return WSUpgradeResponseWithListener(response, None)

@@ -1,0 +1,165 @@
+"""Control messages of the feed, version 1: parsed objects to typed requests, and the answers. Pure.
+
+JSON text both ways; reading and writing JSON is the caller's business. Requests:
+
+    {"type":"subscribe","symbols":["BTCUSDT"],"channels":["trades"]}    symbols may be "*" = all
+    {"type":"unsubscribe","symbols":["BTCUSDT"]}                        without channels: from all of them
+    {"type":"ping"}
+
+Answers: subscribed, unsubscribed, pong, enigma, and error with one of the codes below.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tradeback.model.limits import SYMBOLS_PER_REQUEST_MAX
+from tradeback.model.symbols import SYMBOL_BYTES_MAX, Symbol
+
+Message = dict[str, Any]
+
+TRADES: Final = "trades"
+ENIGMA: Final = "enigma"
+CHANNELS: Final = (TRADES, ENIGMA)
+"""What version 1 carries."""
+EVERY_SYMBOL: Final = "*"
+
+UNKNOWN_SYMBOL: Final = "unknown_symbol"
+BAD_JSON: Final = "bad_json"
+UNKNOWN_TYPE: Final = "unknown_type"
+TOO_MANY_SYMBOLS: Final = "too_many_symbols"
+BAD_REQUEST: Final = "bad_request"
+ERROR_CODES: Final = frozenset({UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST})
+
+SHOWN_MAX: Final = 10
+"""Names that an error message repeats at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Names as the client wrote them, each once; `everything` when "*" was among them."""
+
+    names: tuple[str, ...]
+    everything: bool
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """The same; `channels` are all of them when the client named none."""
+
+    names: tuple[str, ...]
+    everything: bool
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Wants a pong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that is answered with an error and nothing else."""
+
+    code: str
+    message: str
+
+
+Request = Subscribe | Unsubscribe | Ping | Refused
+
+
+def parse(message: object) -> Request:
+    """A decoded JSON value to a request. Never raises: what is wrong comes back as `Refused`."""
+    if not isinstance(message, Mapping):
+        return Refused(BAD_REQUEST, 'a message is an object such as {"type":"ping"}')
+    kind = message.get("type")
+    if kind == "ping":
+        return Ping()
+    if kind == "subscribe" or kind == "unsubscribe":
+        return _parse_symbols(str(kind), message)
+    if not isinstance(kind, str):
+        return Refused(BAD_REQUEST, 'a message has a "type": subscribe, unsubscribe or ping')
+    return Refused(UNKNOWN_TYPE, f"type {_short(kind)} is not known; known: subscribe, unsubscribe, ping")
+
+
+def _parse_symbols(kind: str, message: Mapping[Any, Any]) -> Request:
+    listed = message.get("symbols")
+    if listed == EVERY_SYMBOL:
+        listed = [EVERY_SYMBOL]
+    if not isinstance(listed, list) or not listed:
+        return Refused(BAD_REQUEST, f'{kind} needs "symbols": a list of names, or "*" for all')
+    if len(listed) > SYMBOLS_PER_REQUEST_MAX:
+        return Refused(
+            TOO_MANY_SYMBOLS,
+            f'{len(listed)} symbols in one request; the most is {SYMBOLS_PER_REQUEST_MAX}, or "*" for all',
+        )
+    if not all(isinstance(name, str) and name for name in listed):
+        return Refused(BAD_REQUEST, f'every entry of "symbols" in {kind} is a name')
+    channels = _parse_channels(message.get("channels"), (TRADES,) if kind == "subscribe" else CHANNELS)
+    if isinstance(channels, Refused):
+        return channels
+    names = tuple(dict.fromkeys(name for name in listed if name != EVERY_SYMBOL))
+    made = Subscribe if kind == "subscribe" else Unsubscribe
+    return made(names, EVERY_SYMBOL in listed, channels)
+
+
+def _parse_channels(listed: object, default: tuple[str, ...]) -> tuple[str, ...] | Refused:
+    if listed is None:
+        return default
+    allowed = ", ".join(CHANNELS)
+    if not isinstance(listed, list) or not listed:
+        return Refused(BAD_REQUEST, f'"channels" is a list; tradeback.v1 carries {allowed}')
+    for name in listed:
+        if name not in CHANNELS:
+            return Refused(
+                BAD_REQUEST, f"channel {_short(name)} is not in tradeback.v1, which carries {allowed}"
+            )
+    return tuple(name for name in CHANNELS if name in listed)
+
+
+def _short(value: object) -> str:
+    """A client's own word, safe and short enough to be repeated to it."""
+    text = repr(value)
+    return text if len(text) <= 2 * SYMBOL_BYTES_MAX else f"{text[: 2 * SYMBOL_BYTES_MAX]}..."
+
+
+def subscribed(symbols: Iterable[Symbol]) -> Message:
+    """Answer to subscribe: the wire id and the decimals of each symbol."""
+    described = {
+        symbol.symbol: {
+            "id": symbol.id,
+            "price_precision": symbol.price_precision,
+            "quantity_precision": symbol.quantity_precision,
+        }
+        for symbol in symbols
+    }
+    return {"type": "subscribed", "symbols": described}
+
+
+def unsubscribed(names: Iterable[str]) -> Message:
+    """Answer to unsubscribe: the names that are no longer delivered."""
+    return {"type": "unsubscribed", "symbols": list(names)}
+
+
+def pong(wall_ms: int) -> Message:
+    """Answer to ping, with the server's clock in ms."""
+    return {"type": "pong", "timestamp": wall_ms}
+
+
+def error(code: str, message: str) -> Message:
+    """A refusal; `code` is one of ERROR_CODES."""
+    return {"type": "error", "code": code, "message": message}
+
+
+def unknown_symbols(names: list[str]) -> Message:
+    """The error that names symbols which do not exist here."""
+    shown = ", ".join(_short(name) for name in names[:SHOWN_MAX])
+    more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+    noun = "symbol" if len(names) == 1 else "symbols"
+    return error(UNKNOWN_SYMBOL, f"unknown {noun} {shown}{more}; GET /api/v1/symbols lists them")
+
+
+def enigma(data: Mapping[str, Any]) -> Message:
+    """One symbol's Enigma; `data` as GET /symbols/{symbol}/enigma answers it."""
+    return {"type": "enigma", "data": data}
