@@ -1,1 +1,5 @@
-"""Series computed from tape batches in event time: bars, Enigma, completeness. Pure."""
+"""Bars, Enigma levels and latest prices as pure functions of tape records.
+
+`layout` (shapes), `bars` (rules of merging and completeness in plain Python), `enigma` and `seeds` need no
+compiler; `bar_kernel`, `row_kernel` and `state` import numba.
+"""
