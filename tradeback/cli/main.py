@@ -61,7 +61,7 @@ class Commands(click.Group):
 
 
 def run_guarded(call: Any, arguments: Sequence[str]) -> int:
-    """Call, and turn whatever it raises into one line on stderr and an exit code; a number returned is one."""
+    """Call, and turn whatever it raises into one line on stderr and an exit code."""
     try:
         result = call()
         return result if isinstance(result, int) else 0
