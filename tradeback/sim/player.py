@@ -1,0 +1,103 @@
+"""Moves the market through time: when to start, how fast, how much at once, and when to write."""
+
+import asyncio
+from collections.abc import Callable
+
+from tradeback.model.clock import Clock
+from tradeback.sim.book import Source
+from tradeback.sim.config import SimConfig
+from tradeback.sim.periodic import TICK_US, Periodic
+
+SLEEP_MAX_S = 0.05
+FAST_TICKS_PER_ROUND = 50
+
+
+class Player:
+    """Runs one source. `flush` writes what has been published; `crowded` tells that readers are behind."""
+
+    def __init__(
+        self,
+        source: Source,
+        periodic: Periodic,
+        config: SimConfig,
+        clock: Clock,
+        flush: Callable[[], None],
+        crowded: Callable[[], bool],
+    ) -> None:
+        self._source, self._periodic, self._config, self._clock = source, periodic, config, clock
+        self._flush, self._crowded = flush, crowded
+        self.started = asyncio.Event()
+        self.finished = asyncio.Event()
+        """Set when the source has nothing more (a recording's end)."""
+        self.events = 0
+        self.market_us = source.begin(clock.wall_ns() // 1_000)
+        self._base_market_us = self.market_us
+        self._base_steady_ns = 0
+
+    def start(self) -> None:
+        """Let the market begin."""
+        if not self.started.is_set():
+            self._base_steady_ns = self._clock.steady_ns()
+            self.started.set()
+
+    def now_us(self) -> int:
+        """Market time: what the exchange's clock shows."""
+        if not self.started.is_set():
+            return self._base_market_us
+        if self._config.speed <= 0:
+            return self.market_us
+        passed_us = (self._clock.steady_ns() - self._base_steady_ns) / 1_000
+        return self._base_market_us + int(passed_us * self._config.speed)
+
+    async def run(self) -> None:
+        """Play until the source ends."""
+        await self.started.wait()
+        tick_us = self.market_us // TICK_US * TICK_US + TICK_US
+        while True:
+            due = self._source.next_us()
+            if due is None:
+                self.finished.set()
+                due = tick_us
+                if self._config.speed <= 0:
+                    return
+            if self._config.speed <= 0:
+                tick_us = await self._fast(tick_us)
+                continue
+            now_us = self.now_us()
+            if min(due, tick_us) > now_us:
+                wait_s = (min(due, tick_us) - now_us) / 1e6 / self._config.speed
+                await asyncio.sleep(min(wait_s, SLEEP_MAX_S))
+                continue
+            tick_us = self._step(now_us, tick_us)
+            await asyncio.sleep(0)
+
+    def _step(self, until_us: int, tick_us: int) -> int:
+        """Everything due up to `until_us`, in order, at most one chunk; returns the next tick."""
+        room = self._config.chunk_frames_max
+        while room > 0:
+            bound = min(until_us, tick_us)
+            done = self._source.advance(bound, room)
+            self.events += done
+            room -= done
+            if room <= 0:
+                break
+            self.market_us = bound
+            if tick_us > until_us:
+                break
+            self._periodic.tick(tick_us)
+            tick_us += TICK_US
+        self._flush()
+        return tick_us
+
+    async def _fast(self, tick_us: int) -> int:
+        """One round at full speed: as much as the readers take."""
+        give_up_ns = self._clock.steady_ns() + int(self._config.backlog_grace_s * 1e9)
+        while self._crowded() and self._clock.steady_ns() < give_up_ns:
+            await asyncio.sleep(0.001)
+        due = self._source.next_us()
+        until_us = tick_us if due is None else max(due, tick_us) + FAST_TICKS_PER_ROUND * TICK_US
+        if due is not None and due > tick_us:
+            tick_us = max(tick_us, due // TICK_US * TICK_US)
+        tick_us = self._step(until_us, tick_us)
+        await asyncio.sleep(0)
+        return tick_us

@@ -1,0 +1,69 @@
+"""Run the double as a program: build the source, listen, announce, wait for the end."""
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import dataclass
+
+from tradeback.sim.book import Source
+from tradeback.sim.config import SimConfig
+from tradeback.sim.server import SimServer
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the command line asked for."""
+
+    source: str | None
+    symbols: int
+    rate: float
+    seed: int
+    bursts: float
+    unicode_names: bool
+    announce: bool
+    once: bool
+
+
+def make_source(choice: Choice) -> Source:
+    """The recording in `choice.source`, or a synthetic market. ValueError or OSError when it cannot be."""
+    if choice.source is not None:
+        from tradeback.sim.recording import Recording
+
+        return Recording(choice.source, seed=choice.seed)
+    from tradeback.sim.market import Synthetic
+
+    return Synthetic(
+        choice.symbols,
+        choice.rate,
+        choice.seed,
+        bursts=choice.bursts,
+        unicode_names=choice.unicode_names,
+    )
+
+
+async def serve(choice: Choice, config: SimConfig) -> None:
+    """Serve until SIGINT or SIGTERM (or, with `once`, until the recording has been played)."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    server = await SimServer.start(make_source(choice), config)
+    try:
+        if choice.announce:
+            sys.stdout.write(json.dumps({"ws": server.ws_url, "rest": server.rest_url}) + "\n")
+            sys.stdout.flush()
+        else:
+            sys.stderr.write(f"streams {server.ws_url}   REST {server.rest_url}   Ctrl-C ends it\n")
+        if choice.once:
+            asyncio.get_running_loop().create_task(_end_with_source(server, ended))
+        await ended.wait()
+    finally:
+        await server.stop()
+
+
+async def _end_with_source(server: SimServer, ended: asyncio.Event) -> None:
+    await server.finished()
+    while any(connection.backlog for connection in server.connections.values()):
+        await asyncio.sleep(0.01)
+    ended.set()
