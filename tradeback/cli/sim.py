@@ -34,6 +34,9 @@ Examples:
     help="Folder (or file) with recorded frames; without it the market is synthetic.",
 )
 @click.option(
+    "--files", default="*", show_default=True, help="Which files of the folder, as a pattern: '*2024*'."
+)
+@click.option(
     "--symbols",
     default=50,
     show_default=True,
@@ -81,8 +84,8 @@ Examples:
     "--announce", is_flag=True, help='Print one JSON line {"ws": ..., "rest": ...} when it listens.'
 )
 def sim(
-    host: str, port: int, rest_port: int | None, source: str | None, symbols: int, rate: float, seed: int,
-    bursts: float, unicode_symbols: bool, speed: float, wait: int, once: bool, announce: bool,
+    host: str, port: int, rest_port: int | None, source: str | None, files: str, symbols: int, rate: float,
+    seed: int, bursts: float, unicode_symbols: bool, speed: float, wait: int, once: bool, announce: bool,
 ) -> None:  # fmt: skip
     """Serve a double of the exchange: streams and REST, from recordings or a seeded market."""
     import uvloop
@@ -93,7 +96,7 @@ def sim(
     if rest_port is None:
         rest_port = 0 if port == 0 else min(port + 1, 65_535)
     config = SimConfig(host=host, port=port, rest_port=rest_port, speed=speed, start_after_streams=wait)
-    choice = Choice(source, symbols, rate, seed, bursts, unicode_symbols, announce, once)
+    choice = Choice(source, files, symbols, rate, seed, bursts, unicode_symbols, announce, once)
     try:
         uvloop.run(serve(choice, config))
     except (OSError, ValueError) as error:

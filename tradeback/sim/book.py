@@ -43,6 +43,9 @@ class Book:
 class Source(Protocol):
     """Where the market's frames come from. Times are market times in us since 1970."""
 
+    silence_max_us: int | None
+    """A longer silence is leapt over by the market's clock; None never leaps."""
+
     @property
     def books(self) -> dict[str, Book]:
         """State per symbol, in listing order."""
@@ -61,4 +64,5 @@ class Source(Protocol):
         """Market time of the next frame; None when there will be no more."""
 
     def advance(self, until_us: int, frames_max: int) -> int:
-        """Publish what is due up to `until_us`, about `frames_max` frames at most; returns how many events."""
+        """Publish what is due up to `until_us`, at most about
+        `frames_max` frames; returns how many."""

@@ -33,6 +33,8 @@ class Synthetic:
     The same seed and start time give the same frames. `bursts` 0 makes an even stream.
     """
 
+    silence_max_us: int | None = None
+
     def __init__(
         self,
         symbols: int = 50,

@@ -58,7 +58,8 @@ def mini_ticker(book: Book, now_us: int, microseconds: bool) -> bytes:
     return (
         f'{{"e":"24hrMiniTicker","E":{shown(now_us, microseconds)},"s":"{book.instrument.symbol}",'
         f'"c":"{decimal8(bar.close)}","o":"{decimal8(bar.open)}","h":"{decimal8(bar.high)}",'
-        f'"l":"{decimal8(bar.low)}","v":"{decimal8(bar.volume)}","q":"{decimal8(bar.quote_volume // SCALE)}"}}'
+        f'"l":"{decimal8(bar.low)}","v":"{decimal8(bar.volume)}",'
+        f'"q":"{decimal8(bar.quote_volume // SCALE)}"}}'
     ).encode()
 
 

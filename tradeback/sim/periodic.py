@@ -167,10 +167,10 @@ class _Kline:
 
     def _push(self, start_s: int, now_us: int, closed: bool) -> None:
         end_s = bucket_end(self._interval, start_s, self._offset_s)
-        for span in self._book.chart.rows(self._interval, start_s, end_s, self._offset_s):
-            self._channel.publish(
-                lambda us: payloads.kline(self._book, self._interval, span, closed, now_us, us)
-            )
+        book, interval = self._book, self._interval
+        span = next(book.chart.rows(interval, start_s, end_s, self._offset_s), None)
+        if span is not None:
+            self._channel.publish(lambda us: payloads.kline(book, interval, span, closed, now_us, us))
 
 
 class _Diff:

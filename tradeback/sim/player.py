@@ -9,6 +9,8 @@ from tradeback.sim.config import SimConfig
 from tradeback.sim.periodic import TICK_US, Periodic
 
 SLEEP_MAX_S = 0.05
+SLEEP_MIN_S = 0.001
+"""Frames of one millisecond are written together; a shorter sleep would only burn the core."""
 FAST_TICKS_PER_ROUND = 50
 
 
@@ -64,9 +66,13 @@ class Player:
                 tick_us = await self._fast(tick_us)
                 continue
             now_us = self.now_us()
+            silence_us = self._source.silence_max_us
+            if silence_us is not None and not self.finished.is_set() and due - now_us > silence_us:
+                self._base_market_us += due - now_us
+                now_us, tick_us = due, due // TICK_US * TICK_US
             if min(due, tick_us) > now_us:
                 wait_s = (min(due, tick_us) - now_us) / 1e6 / self._config.speed
-                await asyncio.sleep(min(wait_s, SLEEP_MAX_S))
+                await asyncio.sleep(max(SLEEP_MIN_S, min(wait_s, SLEEP_MAX_S)))
                 continue
             tick_us = self._step(now_us, tick_us)
             await asyncio.sleep(0)
@@ -92,7 +98,8 @@ class Player:
     async def _fast(self, tick_us: int) -> int:
         """One round at full speed: as much as the readers take."""
         give_up_ns = self._clock.steady_ns() + int(self._config.backlog_grace_s * 1e9)
-        while self._crowded() and self._clock.steady_ns() < give_up_ns:
+        # Polled: transports tell of their high-water mark only, not of this one.
+        while self._crowded() and self._clock.steady_ns() < give_up_ns:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         due = self._source.next_us()
         until_us = tick_us if due is None else max(due, tick_us) + FAST_TICKS_PER_ROUND * TICK_US

@@ -110,7 +110,7 @@ class Query:
         return _find(books, self.required("symbol"))
 
     def books(self, books: dict[str, Book]) -> tuple[list[Book], bool]:
-        """The symbols meant by `symbol`, `symbols` or neither (all); and whether exactly `symbol` was sent."""
+        """The symbols meant by `symbol`, `symbols` or neither (all); and whether it was `symbol`."""
         one, many = self.text("symbol"), self.text("symbols")
         if one is not None and many is not None:
             raise RestError(-1128, "Combination of optional parameters invalid.")

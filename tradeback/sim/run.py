@@ -16,6 +16,7 @@ class Choice:
     """What the command line asked for."""
 
     source: str | None
+    files: str
     symbols: int
     rate: float
     seed: int
@@ -30,7 +31,7 @@ def make_source(choice: Choice) -> Source:
     if choice.source is not None:
         from tradeback.sim.recording import Recording
 
-        return Recording(choice.source, seed=choice.seed)
+        return Recording(choice.source, files=choice.files, seed=choice.seed)
     from tradeback.sim.market import Synthetic
 
     return Synthetic(
@@ -64,6 +65,8 @@ async def serve(choice: Choice, config: SimConfig) -> None:
 
 async def _end_with_source(server: SimServer, ended: asyncio.Event) -> None:
     await server.finished()
-    while any(connection.backlog for connection in server.connections.values()):
+    while any(  # noqa: ASYNC110 (transports do not tell when they are empty)
+        connection.backlog for connection in server.connections.values()
+    ):
         await asyncio.sleep(0.01)
     ended.set()

@@ -31,7 +31,7 @@ from tradeback.sim.session import BadPath, Reply, Session, Target, parse_target
 CLIENT_FRAME_BYTES_MAX = 64 * 1024
 
 
-class Connection(WSListener):  # type: ignore[misc]
+class Connection(WSListener):
     """One stream connection: feeds its session, keeps what is to be written."""
 
     def __init__(self, server: "SimServer", target: Target, number: int) -> None:
@@ -202,7 +202,8 @@ class SimServer:
         except OSError:
             server._ws_server.close()
             raise
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host
+        # Listening everywhere is the user's choice; clients on this machine are told the loopback.
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "") else settings.host  # noqa: S104
         port = server._ws_server.sockets[0].getsockname()[1]
         secure = "s" if tls is not None else ""
         server.ws_url, server.rest_url = f"ws{secure}://{host}:{port}", f"http{secure}://{host}:{rest_port}"

@@ -158,7 +158,8 @@ class Session:
             expected = ", ".join(f"`{name}`" for name in METHODS)
             raise _Refused(
                 2,
-                f"Invalid request: unknown variant `{method}`, expected one of {expected} at line 1 column {size}",
+                f"Invalid request: unknown variant `{method}`, expected one of {expected} "
+                f"at line 1 column {size}",
             )
         if not _is_id(message.get("id")):
             raise _Refused(2, "Invalid request: request ID must be an unsigned integer")

@@ -201,8 +201,8 @@ class SyntheticBook(Book):
             if heard:
                 values = (first_id + number, text, quantity)
                 if channel.ms:
-                    ms = (now_us // 1_000, *values, match_us // 1_000, flag)
-                    channel.send(channel.ms, self._trade_format % ms)
+                    in_ms = (now_us // 1_000, *values, match_us // 1_000, flag)
+                    channel.send(channel.ms, self._trade_format % in_ms)
                 if channel.us:
                     channel.send(channel.us, self._trade_format % (now_us, *values, match_us, flag))
         trades.trim()
@@ -215,10 +215,10 @@ class SyntheticBook(Book):
         if channel.listeners:
             quantity = quantity if fills == 1 else decimal8(total).encode()
             ids = b'"f":%d,"l":%d,' % (first_id, last_id)
+            known = (agg_id, text, quantity, ids)
             if channel.ms:
-                ms = (now_us // 1_000, agg_id, text, quantity, ids, match_us // 1_000, flag)
+                ms = (now_us // 1_000, *known, match_us // 1_000, flag)
                 channel.send(channel.ms, self._agg_format % ms)
             if channel.us:
-                values7 = (now_us, agg_id, text, quantity, ids, match_us, flag)
-                channel.send(channel.us, self._agg_format % values7)
+                channel.send(channel.us, self._agg_format % (now_us, *known, match_us, flag))
         return fills + 1

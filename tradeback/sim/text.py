@@ -19,8 +19,7 @@ def units8(text: str | bytes) -> int:
     whole, _, fraction = text.partition(".")
     if len(fraction) != 8:
         fraction = (fraction + "00000000")[:8]
-    value = int(whole + fraction)
-    return value
+    return int(whole + fraction)
 
 
 def quote8(price: int, quantity: int) -> int:
