@@ -222,8 +222,8 @@ class _Line(WSListener):
         if kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._take(kind, frame.get_payload_as_bytes(), bool(frame.fin), recv_ns)
         elif kind == WSMsgType.CLOSE:
-            code, words = frame.get_close_code(), frame.get_close_message()
-            self.reason = f"closed by the engine: {code} {words or ''}".rstrip()
+            words = (frame.get_close_message() or b"").decode("utf-8", "replace")
+            self.reason = f"closed by the engine: {frame.get_close_code()} {words}".rstrip()
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
 

@@ -1,0 +1,62 @@
+# Every target does its own set-up: `make demo` on a fresh checkout is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help setup tools demo test bench bench-small lint format clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with the tradeback command and everything tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "tradeback needs Python 3.11 or newer; name it: make setup PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: tradeback needs 3.11 or newer; name another: make setup PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "this Python cannot make a virtual environment: the package python3-venv is missing"; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq python3-venv; \
+	  else echo "install it: sudo apt-get install python3-venv"; exit 2; fi; }
+	@test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "installing tradeback into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet]'
+	@touch $@
+
+tools: ## The C compiler and node that some tests and benchmarks compare with (installed when root)
+	@missing=""; command -v cc >/dev/null || missing="gcc libc6-dev"; command -v node >/dev/null || missing="$$missing nodejs"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  else echo "not installed:$$missing (what compares with them is skipped)"; fi; fi
+
+demo: $(STAMP) ## Simulator, engine and a live table; nothing to configure
+	@$(BIN)/tradeback demo $(ARGS)
+
+test: $(STAMP) tools ## The tests (ARGS="-k tape" chooses some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) tools ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
+	@$(BIN)/python -m benchmarks --full $(ARGS)
+
+bench-small: $(STAMP) tools ## All benchmarks, small: shows that each runs and that its result is right
+	@$(BIN)/python -m benchmarks --small $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Let ruff write the files as lint wants them
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove what can be made again; data/ and the tape stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,31 @@
+"""What several rooms' tests need: the recordings, and no variables of the caller."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tradeback import settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of whoever started the tests must not configure what is tested."""
+    known = {settings.variable_of(name) for name in (*settings.keys(), *settings.UNSUPPORTED)}
+    for variable in list(os.environ):
+        if variable in known or variable == "CONFIG_PATH":
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The folder with recordings: TRADEBACK_SHARED, else `../shared`. Fails in CI without."""
+    folder = Path(os.environ.get("TRADEBACK_SHARED") or CHECKOUT.parent / "shared")
+    if (folder / "data").is_dir():
+        return folder
+    reason = f"no recordings in {folder}; TRADEBACK_SHARED names another folder"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
