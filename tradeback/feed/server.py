@@ -289,8 +289,8 @@ class Feed:
             ("feed_refused", "counter", "clients refused because the feed was full", counts.refused),
             ("feed_trades", "counter", "trades published", counts.trades),
             ("feed_encoded_frames", "counter", "binary frames encoded", fanout.encoded),
-            ("feed_frames", "counter", "binary frames sent, all clients together", fanout.frames),
-            ("feed_bytes", "counter", "bytes of those frames", fanout.bytes),
+            ("feed_sent_frames", "counter", "binary frames sent, all clients together", fanout.frames),
+            ("feed_sent_bytes", "counter", "bytes of those frames", fanout.bytes),
             ("feed_enigma_messages", "counter", "Enigma messages sent", self._enigma.messages),
             ("feed_lagged", "counter", "times a client began to lag", counts.lagged),
             ("feed_conflated_entries", "counter", "entries that stood for several trades", counts.conflated),
@@ -303,7 +303,7 @@ class Feed:
         for code, count in self._requests.refused.items():
             refused.add(count, code=code)
         yield refused
-        yield Family("tradeback_publish_latency", "histogram", "receive to last send, per trade").add(
+        yield Family("tradeback_publish_latency_seconds", "histogram", "receive to last send, per trade").add(
             self.publish_latency
         )
 
