@@ -23,6 +23,7 @@ and open and close go by trade id, not by arrival.
 | lot_digits   | u1    | decimal digits of a lot                                                       |
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -117,6 +118,9 @@ BEFORE: what the slot of the boundary holds before it: the seed, or until it com
 SEED_BAR whose second record is still to come (one for the whole state).
 """
 
+PART: Final = np.dtype([("bar", BAR), ("part", "u1")])
+"""One stored part of an open bar; `part` is CURRENT, PREVIOUS, BEFORE or HALF."""
+
 ANNOUNCE: Final = -1
 """The id of a SEED_BAR record that announces a boundary (exchange_us) instead of carrying a bar."""
 
@@ -124,6 +128,25 @@ Bars = NDArray[np.void]
 """A structured array of dtype BAR."""
 States = NDArray[np.void]
 """A structured array of dtype STATE."""
+Parts = NDArray[np.void]
+"""A structured array of dtype PART."""
+
+
+@dataclass(slots=True)
+class Drained:
+    """What has changed since the drain before. All arrays are copies.
+
+    `closed` (BAR): bars that left memory, in the order they did, and late trades; each is to be merged
+    into what is stored under its key. `parts` (PART): open bars as they are now, each replacing what is
+    stored under its key; a HALF that is not among them is gone. `states` (STATE): symbols whose levels or
+    latest prices changed. `lost`: closed bars were dropped because nobody drained; the store must be
+    brought up to date from the tape.
+    """
+
+    closed: Bars
+    parts: Parts
+    states: States
+    lost: bool = False
 
 
 def offsets(dtype: np.dtype[np.void], *names: str) -> tuple[int, ...]:

@@ -20,11 +20,14 @@ from tradeback.derive.layout import (
     DIRTY_OTHER,
     EMPTY_SLOT,
     HALF,
+    PART,
     PREVIOUS,
     RESOLUTION_COUNT,
     RESOLUTION_US,
     STATE,
     Bars,
+    Drained,
+    Parts,
     States,
     clear_bars,
     empty_bars,
@@ -39,9 +42,6 @@ RING_BARS: Final = 16_384
 PENDING_BARS_MAX: Final = 1 << 18
 """Closed bars kept at all (27 MB). Beyond that they are dropped, and `Drained.lost` says so."""
 
-PART: Final = np.dtype([("bar", BAR), ("part", "u1")])
-"""One stored part of an open bar; `part` is CURRENT, PREVIOUS, BEFORE or HALF."""
-
 _apply_rows = entry(row_kernel.apply_rows)
 _read_open = entry(row_kernel.read_open)
 
@@ -53,22 +53,6 @@ _COUNTERS: Final = {
     "seeds": context.SEED_COUNT,
     "seeds_refused": context.SEED_REFUSED,
 }
-
-
-@dataclass(slots=True)
-class Drained:
-    """What has changed since the drain before. All arrays are copies.
-
-    `closed` (BAR): bars that left memory, in the order they did, and late trades; each is to be merged
-    into what is stored under its key. `parts` (PART): open bars as they are now, each replacing what is
-    stored under its key. `states` (STATE): symbols whose levels or latest prices changed. `lost`: closed
-    bars were dropped because nobody drained; the store must be rebuilt from the tape.
-    """
-
-    closed: Bars
-    parts: NDArray[np.void]
-    states: States
-    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -242,7 +226,7 @@ class Derived:
         states["dirty"] = 0
         return Drained(self.closed(), self._parts(everything), states, self._ring.lost)
 
-    def _parts(self, dirty: NDArray[np.uint8]) -> NDArray[np.void]:
+    def _parts(self, dirty: NDArray[np.uint8]) -> Parts:
         currents = self._currents[(dirty & DIRTY_CURRENT) != 0].reshape(-1)
         others = self._others[(dirty & DIRTY_OTHER) != 0].reshape(-1, 2)
         chunks = [(currents, CURRENT), (others[:, 0], PREVIOUS), (others[:, 1], BEFORE)]
@@ -256,7 +240,7 @@ class Derived:
             start += len(bars)
         return parts
 
-    def restore(self, states: States, parts: NDArray[np.void]) -> None:
+    def restore(self, states: States, parts: Parts) -> None:
         """Become what `snapshot` or a series of drains has stored. For a state that has seen no record.
 
         Closed bars are not part of it: they are in the store.

@@ -1,1 +1,1 @@
-"""Four store roles, each a small protocol (ports) with an embedded default and a server."""
+"""Where durable and shared things are kept: four small protocols (`ports`), each with an embedded default."""

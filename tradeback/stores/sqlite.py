@@ -1,0 +1,89 @@
+"""How SQLite is opened here: one writing connection behind a lock, one reading connection per thread."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tradeback.model.errors import StartupError
+
+BUSY_TIMEOUT_S = 10.0
+"""How long to wait for another process (a backup, a second engine by mistake) that holds the file."""
+
+
+class Sqlite:
+    """A database file in WAL mode, synchronous=NORMAL: a killed process loses nothing, a loss of power
+    perhaps the last transactions, never the consistency.
+
+    Raises StartupError when the file cannot be opened, or was written by a newer version of its schema.
+    """
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+            self._prepare(schema, version)
+        except (OSError, sqlite3.Error) as error:
+            raise StartupError(
+                f"cannot open {path}: {error}. Make it a writable SQLite file, "
+                "or set DATA_DIR to another folder"
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    def _prepare(self, schema: str, version: int) -> None:
+        self._writer.execute("PRAGMA journal_mode=WAL")
+        (held,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if held > version:
+            self._writer.close()
+            raise StartupError(
+                f"{self.path} has schema version {held}, this program knows {version}: "
+                "install the newer tradeback, or set DATA_DIR to another folder"
+            )
+        if held < version:
+            self._writer.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction on the writing connection, one thread at a time; rolled back on any exception."""
+        with self._lock:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the file on this thread's own connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+            self._local.connection = connection
+            with self._lock:
+                self._readers.append(connection)
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for connection in (*self._readers, self._writer):
+                connection.close()
+            self._readers.clear()
