@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` measures the paths, `pytest benchmarks` the kernels. See README.md."""

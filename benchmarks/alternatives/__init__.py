@@ -1,0 +1,1 @@
+"""Baselines: the same work done another way, measured in the same run."""

@@ -1,0 +1,36 @@
+"""Medians, percentiles and ratios; nothing else belongs between a measurement and its table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+WARM_UP_SHARE = 0.1
+"""Share of a latency run that is left out at its start: caches and the sockets' windows are still cold."""
+
+
+def percentiles_us(latency_ns: NDArray[np.int64], *shares: float) -> list[float]:
+    """Percentiles in us of latencies in ns, in order of arrival, without the warm-up. ValueError if empty."""
+    kept = latency_ns[int(len(latency_ns) * WARM_UP_SHARE) :]
+    if not len(kept):
+        raise ValueError("no latency was measured")
+    return [float(value) / 1e3 for value in np.percentile(kept, shares)]
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle value. Raises ValueError when there is none."""
+    found = list(values)
+    if not found:
+        raise ValueError("no value was measured")
+    return float(np.median(found))
+
+
+def medians(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of every figure over the repeats that have it."""
+    names = dict.fromkeys(name for repeat in repeats for name in repeat)
+    return {name: median(repeat[name] for repeat in repeats if name in repeat) for name in names}
+
+
+def ratio(value: float, base: float) -> float:
+    """value / base; NaN when the base is 0, so that a failed baseline never looks like a result."""
+    return value / base if base else float("nan")

@@ -1,0 +1,145 @@
+"""End to end: exchange socket -> decode -> tape on disk -> subscriber socket, against a C relay.
+
+The relay is three processes too: sender, relay, receiver. The sender writes the time into the trade's
+quantity, the subscriber finds it in the v1 entry. Sender and receiver are the same C code for the engine
+and for the relay; relay and engine have the same core.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from benchmarks.alternatives import c_relay
+from benchmarks.harness import machine
+from benchmarks.harness.children import Child
+from benchmarks.harness.engine import Engine
+from benchmarks.harness.exchange import Exchange, Paced
+from benchmarks.harness.options import Options
+from benchmarks.harness.receivers import Received, receive_feed, receive_relayed
+from benchmarks.harness.report import Check, Column, Report, Row
+from benchmarks.harness.stats import medians, percentiles_us, ratio
+from benchmarks.harness.trades import symbol_names
+
+NAME = "path_end_to_end"
+TITLE = "Exchange socket to subscriber socket, tape on disk, one subscriber; one-way latency in us"
+SYMBOLS = 10
+LOADS = ((1_000, 1), (10_000, 1), (50_000, 5))
+"""(trades per second, trades per send)."""
+SETTLE_SECONDS = 0.1
+VARIANTS = ("C relay", "tradeback", "tradeback --spin")
+
+
+@dataclass
+class _Runs:
+    """Everything that was measured: (variant, load) -> figures per repeat."""
+
+    figures: dict[tuple[str, int], list[dict[str, float]]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    trades: int = 0
+
+    def add(
+        self, variant: str, rate: int, received: Received, late_us: float, cpu_ns: int, count: int
+    ) -> None:
+        p50, p99 = percentiles_us(received.latency_ns, 50, 99)
+        self.trades += len(received.latency_ns)
+        self.figures.setdefault((variant, rate), []).append(
+            {"p50": p50, "p99": p99, "late": late_us, "cpu": cpu_ns / count / 1e3}
+        )
+        if len(received.latency_ns) != count or received.wrong:
+            got = f"{len(received.latency_ns)} of {count} trades, {received.wrong} wrong"
+            self.wrong.append(f"{variant} at {rate:,}/s: {got}")
+
+
+@contextmanager
+def _relay(exchange: Exchange, core: int) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
+    child = Child(core, c_relay.serve, exchange.stream_port, False)
+    try:
+        with receive_relayed(child.hello, exchange.frames) as receive:
+            yield child.pid, receive
+    finally:
+        child.close()
+
+
+@contextmanager
+def _engine(exchange: Exchange, core: int, spin: bool) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
+    with Engine(exchange, exchange.symbols, core, spin=spin) as engine:
+        engine.wait_ready()
+        exchange.wait_streams("trade", len(exchange.symbols))
+        with receive_feed(engine.port, exchange.symbols) as receive:
+            yield engine.pid, receive
+
+
+def _measure(
+    exchange: Exchange,
+    variant: str,
+    pid: int,
+    receive: Callable[[Paced], Received],
+    seconds: float,
+    runs: _Runs,
+) -> None:
+    first = 0
+    for rate, burst in LOADS:
+        count = int(rate * seconds) // burst * burst
+        plan = Paced(time.monotonic_ns(), rate, first, count, burst)
+        time.sleep(SETTLE_SECONDS)
+        before = machine.cpu_ns(pid)
+        exchange.begin("paced", plan)
+        received = receive(plan)
+        late = exchange.end()
+        runs.add(
+            variant, rate, received, float(np.percentile(late, 99)) / 1e3, machine.cpu_ns(pid) - before, count
+        )
+        first += count
+
+
+def run(options: Options) -> Report:
+    """Measure all three, `repeats` times in turn. Raises NoCompiler."""
+    server_core, ends_core = machine.cores()
+    names, runs, seconds = (
+        symbol_names(SYMBOLS),
+        _Runs(),
+        float(options.pick(1, 3)) * (1.0 if options.full else 0.5),
+    )
+    for _ in range(options.repeats):
+        for variant in VARIANTS:
+            with machine.pinned(ends_core), Exchange(ends_core, names) as exchange:
+                open_variant = (
+                    partial(_relay, exchange, server_core)
+                    if variant == "C relay"
+                    else partial(_engine, exchange, server_core, variant.endswith("--spin"))
+                )
+                with open_variant() as (pid, receive):
+                    _measure(exchange, variant, pid, receive, seconds, runs)
+    return _report(runs)
+
+
+def _report(runs: _Runs) -> Report:
+    report = Report(
+        NAME, TITLE,
+        [
+            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
+            Column("p50_ratio", "p50 / C", 2), Column("p99_ratio", "p99 / C", 2),
+            Column("cpu", "CPU us/trade", 1), Column("late", "late p99 us", 1),
+        ],
+        wrong=runs.wrong,
+    )  # fmt: skip
+    for rate, burst in LOADS:
+        base = medians(runs.figures["C relay", rate])
+        for variant in VARIANTS:
+            figures = medians(runs.figures[variant, rate])
+            for share in ("p50", "p99"):
+                figures[f"{share}_ratio"] = ratio(figures[share], base[share])
+            report.rows.append(Row(f"{rate // 1000}k/s ({burst} per send) {variant}", figures))
+            load = f"{variant} at {rate // 1000}k/s"
+            if variant == "tradeback":
+                report.checks.append(Check(f"{load}, p50 to C relay", figures["p50_ratio"], "<=", 1.2))
+                report.checks.append(Check(f"{load}, p99 to C relay", figures["p99_ratio"], "<=", 1.5))
+            elif variant == "tradeback --spin":
+                report.checks.append(Check(f"{load}, p50 to C relay", figures["p50_ratio"], "<=", 0.8))
+    report.notes.append("late: how late the sender began, against its schedule.")
+    report.notes.append(f"{runs.trades:,} trades received, each compared by number, order and price.")
+    return report

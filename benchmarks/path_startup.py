@@ -1,0 +1,123 @@
+"""Start-up and memory: seconds to an open port and to ready, and MB, against an empty process.
+
+The engine and the empty process run on all cores, as they would in life.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.alternatives import bare_process
+from benchmarks.harness import children, machine
+from benchmarks.harness.engine import Engine
+from benchmarks.harness.exchange import Exchange
+from benchmarks.harness.options import Options
+from benchmarks.harness.report import Check, Column, Report, Row
+from benchmarks.harness.stats import medians
+from benchmarks.harness.trades import symbol_names
+
+NAME = "path_startup"
+TITLE = "Start of the process to open port and to ready, s; resident memory, MB"
+SYMBOLS_START, SYMBOLS_MEMORY = 10, 500
+WARM_UP_SUBSCRIBERS = 50
+BARE, FIRST, WARM, MANY = (
+    "empty process: uvloop, aiohttp, numba", "tradeback, first ever", "tradeback, kernels cached",
+    "tradeback, 500 symbols, history loaded",
+)  # fmt: skip
+
+
+@dataclass
+class _Runs:
+    """variant -> figures per repeat."""
+
+    figures: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, variant: str, **figures: float) -> None:
+        self.figures.setdefault(variant, []).append(figures)
+
+
+def _bare(runs: _Runs) -> None:
+    start = time.monotonic()
+    with subprocess.Popen([sys.executable, bare_process.__file__], stdout=subprocess.PIPE) as process:
+        try:
+            if process.stdout is None or not process.stdout.readline():
+                raise children.ChildError("the empty process did not listen")
+            port_open = time.monotonic() - start
+            process.stdout.readline()
+            runs.add(BARE, port=port_open, ready=time.monotonic() - start, rss=machine.rss_mb(process.pid))
+        finally:
+            process.kill()
+
+
+def _start(variant: str, cache: str, runs: _Runs) -> None:
+    names = symbol_names(SYMBOLS_START)
+    with (
+        Exchange(machine.cores()[1], names) as exchange,
+        Engine(exchange, names, None, environment={"TRADEBACK_CACHE_DIR": cache}) as engine,
+    ):
+        status, _ = engine.get("/health/live")
+        if status != 200:
+            runs.wrong.append(f"{variant}: /health/live says {status} after the port was announced")
+        ready = engine.wait_ready()
+        runs.add(variant, port=engine.port_open_s, ready=ready, rss=machine.rss_mb(engine.pid))
+
+
+def _memory(cache: str, subscribers: int, runs: _Runs) -> None:
+    names = symbol_names(SYMBOLS_MEMORY)
+    with (
+        Exchange(machine.cores()[1], names) as exchange,
+        Engine(exchange, names, None, environment={"TRADEBACK_CACHE_DIR": cache}) as engine,
+    ):
+        ready = engine.wait_ready()
+        exchange.wait_streams("trade", len(names))
+        if not engine.wait_quiet(exchange):
+            runs.notes.append("history was still being loaded when the memory was read")
+        rss = machine.rss_mb(engine.pid)
+        exchange.do("subscribe", engine.port, WARM_UP_SUBSCRIBERS, names[:10])
+        before = machine.rss_mb(engine.pid)
+        held = exchange.do("subscribe", engine.port, subscribers, names[:10])
+        after = machine.rss_mb(engine.pid)
+        if held != subscribers + WARM_UP_SUBSCRIBERS:
+            runs.wrong.append(
+                f"{held} subscribers are connected instead of {subscribers + WARM_UP_SUBSCRIBERS}"
+            )
+        runs.add(
+            MANY, port=engine.port_open_s, ready=ready, rss=rss,
+            subscriber=(after - before) * 1024 / subscribers,
+        )  # fmt: skip
+
+
+def run(options: Options) -> Report:
+    """Measure `repeats` times in turn; every first start has a fresh cache folder."""
+    runs = _Runs()
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = str(Path(folder) / "cache")
+            _bare(runs)
+            _start(FIRST, cache, runs)
+            _start(WARM, cache, runs)
+            _memory(cache, options.pick(200, 1_000), runs)
+    return _report(runs)
+
+
+def _report(runs: _Runs) -> Report:
+    columns = [
+        Column("port", "port open s", 2), Column("ready", "ready s", 2), Column("rss", "RSS MB", 0),
+        Column("subscriber", "KB per idle subscriber", 1),
+    ]  # fmt: skip
+    report = Report(NAME, TITLE, columns, notes=list(dict.fromkeys(runs.notes)), wrong=runs.wrong)
+    medians_of = {variant: medians(figures) for variant, figures in runs.figures.items()}
+    report.rows += [Row(variant, figures) for variant, figures in medians_of.items()]
+    report.checks += [
+        Check("port open, s", medians_of[WARM]["port"], "<=", 0.5),
+        Check("ready, kernels cached, s", medians_of[WARM]["ready"], "<=", 1.2),
+        Check("ready, first ever, s", medians_of[FIRST]["ready"], "<=", 6.0),
+        Check("RSS with 500 symbols, MB", medians_of[MANY]["rss"], "<=", 180.0),
+        Check("KB per idle subscriber", medians_of[MANY]["subscriber"], "<=", 16.0),
+    ]
+    return report

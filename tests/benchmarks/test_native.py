@@ -1,0 +1,123 @@
+"""The C ends against Python: what is sent, what is received, and that faults are seen."""
+
+import ctypes
+import json
+import socket
+import struct
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.harness import native as native_module
+from benchmarks.harness.native import NoCompiler, address
+from benchmarks.harness.trades import FIRST_ID, price_steps, symbol_names, trade_frames, ws_header
+from benchmarks.harness.websocket import Wire
+
+COUNT, BURST = 200, 5
+STAMP_OFFSET = 10**12
+
+
+@pytest.fixture
+def sent(native: ctypes.CDLL) -> list[dict[str, object]]:
+    """What `paced_trades` sends, decoded."""
+    frames = trade_frames(symbol_names(3))
+    ours, theirs = socket.socketpair()
+    late = np.zeros(COUNT // BURST + 2, np.int64)
+    base = time.monotonic_ns()
+    with ours, theirs:
+        wire = Wire(theirs)
+        done = native.paced_trades(
+            ours.fileno(),
+            frames.frames,
+            ctypes.byref(frames.layout),
+            base,
+            100_000.0,
+            7,
+            COUNT,
+            BURST,
+            address(late),
+        )
+        assert done == COUNT
+        return [json.loads(wire.frame()[1])["data"] for _ in range(COUNT)]
+
+
+def test_paced_trades_carry_number_and_time(sent: list[dict[str, object]]) -> None:
+    names = symbol_names(3)
+    numbers = range(7, 7 + COUNT)
+    assert [trade["s"] for trade in sent] == [names[number % 3] for number in numbers]
+    assert [trade["t"] for trade in sent] == [FIRST_ID + number // 3 for number in numbers]
+    steps = [round((float(str(trade["p"])) - 60_000) * 100) for trade in sent]
+    assert steps == price_steps(7, COUNT).tolist()
+    stamps = [round(float(str(trade["q"])) * 1e8) - STAMP_OFFSET for trade in sent]
+    assert stamps == sorted(stamps)
+    assert len(set(stamps)) == COUNT // BURST
+    assert 0 < stamps[0] < stamps[-1] < 10**10
+    assert all(trade["E"] == trade["T"] for trade in sent)
+
+
+def feed_frame(trades: list[tuple[int, int, int]]) -> bytes:
+    """A v1 frame of (wire id, trade number, stamp)."""
+    body = len(trades).to_bytes(2, "little") + b"".join(
+        struct.pack("<Hdd", wire_id, 60_000 + price_steps(number, 1)[0] / 100, (stamp + STAMP_OFFSET) / 1e8)
+        for wire_id, number, stamp in trades
+    )
+    payload = bytes(4) + body
+    return ws_header(len(payload), 2) + payload
+
+
+def receive(native: ctypes.CDLL, data: bytes, count: int) -> tuple[int, list[int], int, int]:
+    """(taken, latencies, wrong, frames) of the C receiver with symbols of wire ids 11 and 12."""
+    places = np.full(65_536, -1, np.int32)
+    places[[11, 12]] = [0, 1]
+    coming = np.array([0, 1], np.int64)
+    latency, wrong, frames = np.zeros(count, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        ours.sendall(data)
+        ours.shutdown(socket.SHUT_WR)
+
+    with ours, theirs:
+        sender = threading.Thread(target=send)
+        sender.start()
+        taken = native.receive_v1(
+            theirs.fileno(), address(places), address(coming), 2, 0, count,
+            address(latency), address(wrong), address(frames),
+        )  # fmt: skip
+        sender.join()
+    return taken, latency.tolist(), int(wrong[0]), int(frames[0])
+
+
+def test_the_feed_receiver_counts_and_times(native: ctypes.CDLL) -> None:
+    stamp = time.monotonic_ns()
+    reply = b'{"type":"subscribed"}'
+    snapshot = bytes(4) + (1).to_bytes(2, "little") + struct.pack("<Hdd", 11, 60_000.0, 0.0)
+    data = (
+        ws_header(len(reply)) + reply + ws_header(len(snapshot), 2) + snapshot
+        + feed_frame([(11, 0, stamp), (12, 1, stamp)])
+        + feed_frame([(11, number, stamp) for number in range(2, 80, 2)])
+    )  # fmt: skip
+    taken, latency, wrong, frames = receive(native, data, 41)
+    assert (taken, wrong, frames) == (41, 0, 3)
+    assert all(0 <= value < 10**9 for value in latency)
+
+
+@pytest.mark.parametrize(
+    "trades",
+    [
+        pytest.param([(11, 2, 1)], id="lost"),
+        pytest.param([(11, 0, 1), (11, 0, 1)], id="twice"),
+        pytest.param([(11, 2, 1), (11, 0, 1)], id="order"),
+        pytest.param([(13, 0, 1)], id="foreign symbol"),
+    ],
+)
+def test_the_feed_receiver_sees_faults(native: ctypes.CDLL, trades: list[tuple[int, int, int]]) -> None:
+    assert receive(native, feed_frame(trades), len(trades))[2] > 0
+
+
+def test_without_a_compiler_there_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler-anywhere")
+    with pytest.raises(NoCompiler, match="no-such-compiler-anywhere not found"):
+        native_module.build()
