@@ -4,6 +4,7 @@ Built once when a segment is sealed (stable argsort by symbol, so a symbol's row
 and written beside it. An index that is missing or damaged costs a rebuild, never an answer.
 """
 
+import mmap
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tradeback.model.errors import TapeError
+from tradeback.model.record import count_intact
 from tradeback.tape.segment import CHECK_ROWS, Segment, replace_file
 
 MAGIC: Final = b"TBKINDX\n"
@@ -63,12 +66,18 @@ class Index:
 
 
 def build_index(segment: Segment) -> Index:
-    """Read the segment in slices (small peak memory) and sort its rows by symbol."""
+    """Verify the segment, read in slices (small peak memory), and sort its rows by symbol.
+
+    Raises TapeError for a damaged record: an indexed segment is one whose records were all good.
+    """
     count = segment.row_count()
     symbols = np.empty(count, np.uint16)
     exchange_min, exchange_max, recv_min, recv_max = _NONE_MIN, _NONE_MAX, _NONE_MIN, _NONE_MAX
     for start in range(0, count, CHECK_ROWS):
         rows = segment.load(start, min(CHECK_ROWS, count - start))
+        good = count_intact(rows, segment.first + start, segment.epoch)
+        if good < min(CHECK_ROWS, count - start):
+            raise TapeError(f"record {segment.first + start + good} in {segment.path} is damaged")
         symbols[start : start + len(rows)] = rows["symbol_id"]
         exchange_us = rows["exchange_us"][rows["exchange_us"] > 0]
         if len(exchange_us):
@@ -109,20 +118,22 @@ def read_times(segment: Segment) -> Times | None:
 
 
 def read_index(segment: Segment) -> Index | None:
-    """The index as written, or None when it is missing, damaged, or not of this segment as it is."""
+    """The index as written, mapped; None when it is missing, damaged, or not of this segment as it is."""
     try:
-        raw = segment.index_path.read_bytes()
-    except FileNotFoundError:
+        with segment.index_path.open("rb", buffering=0) as file:
+            raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (FileNotFoundError, ValueError):  # ValueError: the file is empty
         return None
     head = _unpack(raw[:HEADER_BYTES], segment)
     if head is None:
         return None
     times, rows, symbols, crc = head
-    body = raw[HEADER_BYTES:]
+    body = memoryview(raw)[HEADER_BYTES:]
     if len(body) != 4 * (symbols + 1) + 4 * rows + 2 * symbols or zlib.crc32(body) != crc:
         return None
     if rows != segment.row_count():
         return None
+    raw.madvise(mmap.MADV_DONTNEED)  # checked once; only the pages that queries touch stay in memory
     offsets = np.frombuffer(body, "<u4", symbols + 1)
     row_numbers = np.frombuffer(body, "<u4", rows, 4 * (symbols + 1))
     symbol_ids = np.frombuffer(body, "<u2", symbols, 4 * (symbols + 1 + rows))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from tradeback.model.config import TapeConfig
+from tradeback.model.errors import TapeError
 from tradeback.tape.index import build_index, read_index, write_index
 from tradeback.tape.segment import Segment, create_segment, sync_folder
 from tradeback.tape.state import State, save_state
@@ -42,6 +43,9 @@ class TapeCounters:
     segment_bytes: int = 0
     """Bytes of the sealed segments."""
     segments_retired: int = 0
+    segments_damaged: int = 0
+    """Sealed segments with a bad record or header, found while indexing."""
+    damage_last: str = ""
 
 
 class OpenSegment(NamedTuple):
@@ -244,6 +248,9 @@ class Keeper:
                     write_index(segment, build_index(segment))
             except FileNotFoundError:
                 pass  # retired or removed by hand: nothing to index
+            except TapeError as error:
+                self.counters.segments_damaged += 1
+                self.counters.damage_last = str(error)
             self._unindexed.popleft()
 
     def _retire(self) -> None:

@@ -3,11 +3,13 @@
 import threading
 import time
 from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from tradeback.model.errors import TapeError
 from tradeback.model.record import Rows, count_intact, empty_rows
+from tradeback.tape.query import Found, IndexCache, Query, find, first_rows
 from tradeback.tape.segment import Segment, list_segments
 from tradeback.tape.state import load_state
 
@@ -33,6 +35,7 @@ class TapeReader:
         self._listed: tuple[Segment, ...] = ()
         self._listed_mtime_ns = -1
         self._listed_at_ns = 0
+        self._indexes = IndexCache()
         if not self.segments() and load_state(self.folder) is None:
             raise TapeError(
                 f"there is no tape in {self.folder}: set DATA_DIR to the folder of a running engine"
@@ -117,6 +120,31 @@ class TapeReader:
                 raise TapeError(
                     f"records {sequence} to {segments[place + 1].first - 1} are missing behind {segment.path}"
                 )
+
+    def symbol_rows(
+        self,
+        symbol_id: int,
+        *,
+        kinds: Collection[int] | None = None,
+        from_us: int | None = None,
+        to_us: int | None = None,
+        from_id: int | None = None,
+        rows_max: int,
+        by_id: bool = False,
+    ) -> Rows:
+        """Records of one symbol: by index in sealed segments, by scan in the newest.
+
+        `kinds` None: all. Times are us since 1970, `from_us` inclusive, `to_us` exclusive: the exchange's
+        time, or the time of receipt where there is none (quotes). `from_id` is the lowest id wanted.
+        The first `rows_max` matches in tape order, or, with `by_id`, those with the lowest ids in order
+        of id (repaired trades stand late on the tape). Raises TapeError when a record in the way is damaged.
+        """
+        query = Query(symbol_id, kinds, from_us, to_us, from_id)
+        return first_rows(self.find(query), rows_max, by_id=by_id)
+
+    def find(self, query: Query) -> Iterator[Found]:
+        """All matches with their sequences, in tape order and in pieces; see query.find."""
+        return find(self.segments(), query, self._indexes)
 
     def resume(self, epoch: int, sequence: int) -> tuple[int, int]:
         """Where a reader goes on that has seen everything before `sequence` of `epoch` (0: unknown).
