@@ -1,16 +1,13 @@
 """`tradeback run`: the engine, until it is told to stop."""
 
 import os
-import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    import asyncio
-
     from tradeback.model.config import Config
 
 
@@ -59,39 +56,19 @@ def _run(config: "Config", announce: bool) -> None:
 
 async def _serve(config: "Config", announce: bool) -> None:
     """Start, announce, wait for a signal or the engine's own end, stop. The engine's errors pass through."""
-    import asyncio
-
+    from tradeback.cli.race import race, stop_signals
     from tradeback.engine import Engine
     from tradeback.ops.clock import SystemClock
 
     engine = Engine(config, SystemClock())
     engine.progress = _progress
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    told = loop.create_task(stopping.wait())
+    stopping = stop_signals()
     try:
-        if await _first(engine.start(), told):
+        if await race(engine.start(), stopping.wait()) == 0:
             _greet({"http": engine.url}, announce)
-            await _first(engine.wait_stopped(), told)
+            await race(engine.wait_stopped(), stopping.wait())
     finally:
-        told.cancel()
         await engine.stop()
-
-
-async def _first(work: Coroutine[Any, Any, None], told: "asyncio.Task[bool]") -> bool:
-    """True when `work` came to its end (its error is raised), False when we were told to stop before."""
-    import asyncio
-
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        task.result()
-        return True
-    task.cancel()
-    await asyncio.wait({task})
-    return False
 
 
 def _greet(where: Mapping[str, str], announce: bool) -> None:

@@ -74,7 +74,7 @@ def _print(batch: "Batch", feed: "Feed", as_json: bool, lines_max: int) -> int:
     """Print the entries of one batch in one write, `lines_max` at most; returns how many."""
     lines = []
     for symbol_id, price, volume in batch.entries[:lines_max].tolist():
-        symbol = feed.symbols[symbol_id]
+        symbol = feed.symbol(symbol_id)
         if as_json:
             lines.append(_json_line(symbol.symbol, price, volume, batch.recv_ns))
         else:

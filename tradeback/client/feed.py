@@ -101,7 +101,7 @@ class Feed:
     ) -> None:
         self.url = url
         self.symbols: dict[int, FeedSymbol] = {}
-        """Symbol table by wire id, filled before the first entry of the symbol arrives."""
+        """Symbols of the `subscribed` answers by wire id."""
         self.reconnects = 0
         self._request = orjson.dumps({"type": "subscribe", "symbols": symbols, "channels": channels})
         self._reconnect = reconnect
@@ -123,6 +123,10 @@ class Feed:
         line, self._line = self._line, None
         if line is not None:
             await line.close()
+
+    def symbol(self, symbol_id: int) -> FeedSymbol:
+        """The symbol with this wire id; one listed after a "*" subscription is named by its id, `#17`."""
+        return self.symbols.get(symbol_id) or FeedSymbol(symbol_id, f"#{symbol_id}", 8, 8)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a control message on the present connection. FeedError when there is none."""
