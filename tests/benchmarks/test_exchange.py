@@ -1,4 +1,4 @@
-"""The fake exchange as a process, with the C relay and the C send loop as its clients: small, but real."""
+"""The fake exchange as a process, with the C relay as its client: small, but real."""
 
 import ctypes
 import itertools
@@ -9,16 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.alternatives import c_relay, fanout_c
+from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
 from benchmarks.harness.children import Child, ChildError
-from benchmarks.harness.exchange import Exchange, Paced, Rounds
+from benchmarks.harness.exchange import Exchange, Paced
 from benchmarks.harness.receivers import receive_relayed
 from benchmarks.harness.source import subscribed
-from benchmarks.harness.trades import symbol_names, ws_header
-from benchmarks.path_fanout import baseline_payload
-
-CLIENTS, BURST, ROUNDS = 3, 5, 10
+from benchmarks.harness.trades import symbol_names
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +54,6 @@ def test_a_relayed_run_arrives_whole_and_in_order(native: ctypes.CDLL, exchange:
         assert (received.latency_ns > 0).all()
     finally:
         child.close()
-
-
-def test_broadcasts_reach_every_subscriber(native: ctypes.CDLL) -> None:
-    payload = baseline_payload(BURST)
-    with Exchange(machine.cores()[1], symbol_names(10)) as exchange:
-        child = Child(
-            machine.cores()[0], fanout_c.serve, exchange.stream_port, BURST * exchange.frames.frame_bytes,
-            ws_header(len(payload), 2) + payload, CLIENTS,
-        )  # fmt: skip
-        try:
-            exchange.do("subscribe", child.hello, CLIENTS, [])
-            got = exchange.do("rounds", Rounds(0, BURST, ROUNDS))
-        finally:
-            child.close()
-    assert (got.frames, got.entries) == (CLIENTS * ROUNDS, CLIENTS * ROUNDS * BURST)
-    assert (got.last_ns > 0).all()
 
 
 def test_a_subscribed_source_starts_behind_its_reply(exchange: Exchange) -> None:
