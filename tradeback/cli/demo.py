@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tradeback.cli.run import PROGRESS_PREFIX
 from tradeback.cli.tail import DEFAULT_URL
 from tradeback.model.units import parse_duration
 
@@ -162,7 +163,7 @@ def _free_port() -> int:
 
 def _pass_on(line: str) -> None:
     """Progress of the engine's start is worth showing; its log is not."""
-    if line.startswith("tradeback: "):
+    if line.startswith(PROGRESS_PREFIX):
         click.echo(line, err=True)
 
 
@@ -191,7 +192,7 @@ async def _show(choice: Choice, url: str) -> None:
 
 
 async def _until_ready(http: "aiohttp.ClientSession") -> None:
-    """Wait until an exchange line delivers; TradebackError with the engine's own words if it takes too long."""
+    """Wait for an exchange line to deliver; TradebackError with the engine's words if that takes too long."""
     from tradeback.model.errors import TradebackError
 
     words = "it did not answer"

@@ -10,6 +10,9 @@ import click
 if TYPE_CHECKING:
     from tradeback.model.config import Config
 
+PROGRESS_PREFIX = "... "
+"""Begins lines about a start that takes its time, and sets them off from errors and the log."""
+
 
 @click.command(short_help="Run the engine against the exchange.")
 @click.option(
@@ -82,4 +85,4 @@ def _greet(where: Mapping[str, str], announce: bool) -> None:
 
 
 def _progress(line: str) -> None:
-    click.echo(f"tradeback: {line}", err=True)
+    click.echo(f"{PROGRESS_PREFIX}{line}", err=True)
