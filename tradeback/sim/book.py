@@ -60,6 +60,10 @@ class Source(Protocol):
         """Make ready, `wall_us` being the time of day; returns the market time at which it starts.
         Called once, when the server starts."""
 
+    def skip_to(self, market_us: int) -> None:
+        """The market begins later than `begin` was told: nothing happened until `market_us`.
+        Only called when `silence_max_us` is None."""
+
     def next_us(self) -> int | None:
         """Market time of the next frame; None when there will be no more."""
 

@@ -70,11 +70,11 @@ KNOWN = (
     ("AAVEUSDT", "171.4", "0.1", "0.001", "0.9"),
     ("TONUSDT", "3.214", "0.001", "0.01", "45"),
     ("HBARUSDT", "0.17412", "0.00001", "1", "800"),
-    ("ETHBTC", "0.04856", "0.00001", "0.0001", "0.06"),
-    ("BNBBTC", "0.009523", "0.000001", "0.001", "0.2"),
+    ("ETHBTC", "0.04856", "0.00001", "0.001", "0.06"),
+    ("BNBBTC", "0.009523", "0.000001", "0.01", "0.2"),
 )
-"""symbol, price, tick, step, median quantity. Tick and step decimals sum to at most 8, as mostly on the
-exchange, so that price x quantity is exact with eight decimals."""
+"""symbol, price, tick, step, median quantity. Tick and step decimals sum to at most 8 (on the
+exchange they mostly do), so that price x quantity is exact with eight decimals."""
 
 UNICODE = ("币安人生USDT", "çayUSDT")
 """Names with non-ASCII letters: the exchange lists some since 2025-12."""

@@ -91,6 +91,10 @@ class Synthetic:
         self._slot_us = wall_us
         return wall_us
 
+    def skip_to(self, market_us: int) -> None:
+        """Nothing happens before `market_us`."""
+        self._slot_us = market_us
+
     def next_us(self) -> int | None:
         """Market time of the next action; None only for a market without any rate."""
         if self._rate <= 0:

@@ -34,21 +34,28 @@ class Player:
         self.events = 0
         self.market_us = source.begin(clock.wall_ns() // 1_000)
         self._base_market_us = self.market_us
-        self._base_steady_ns = 0
+        self._base_steady_ns = clock.steady_ns()
+        self._waits_with_clock = source.silence_max_us is None
 
     def start(self) -> None:
         """Let the market begin."""
-        if not self.started.is_set():
-            self._base_steady_ns = self._clock.steady_ns()
-            self.started.set()
+        if self.started.is_set():
+            return
+        if self._waits_with_clock:
+            self.market_us = self.now_us()
+            self._source.skip_to(self.market_us)
+        self._base_market_us = self.market_us
+        self._base_steady_ns = self._clock.steady_ns()
+        self.started.set()
 
     def now_us(self) -> int:
         """Market time: what the exchange's clock shows."""
+        passed_us = (self._clock.steady_ns() - self._base_steady_ns) // 1_000
         if not self.started.is_set():
-            return self._base_market_us
+            # A synthetic market's clock runs while it waits; a recording's stands.
+            return self._base_market_us + (passed_us if self._waits_with_clock else 0)
         if self._config.speed <= 0:
             return self.market_us
-        passed_us = (self._clock.steady_ns() - self._base_steady_ns) / 1_000
         return self._base_market_us + int(passed_us * self._config.speed)
 
     async def run(self) -> None:

@@ -117,6 +117,10 @@ class Recording:
         self._first = []
         return start_us
 
+    def skip_to(self, market_us: int) -> None:
+        """Never: a recording's clock stands until it is played."""
+        raise NotImplementedError("a recording begins with its first frame")
+
     def next_us(self) -> int | None:
         """Market time of the next frame, or of an aggregate trade that waits for company."""
         due = None if self._next is None else self._next.recv_ns // 1_000 + self._shift_us
