@@ -14,6 +14,7 @@ from tradeback.sim.history import DAYS, History
 from tradeback.sim.instrument import Instrument, catalogue
 from tradeback.sim.rhythm import SLOT_US, Rhythm
 from tradeback.sim.synthetic_book import SyntheticBook, pools
+from tradeback.sim.trades import TRADES_KEPT
 
 FRAMES_PER_ACTION = 1.44
 """Mean frames of the three kinds that one action makes."""
@@ -22,6 +23,9 @@ MOVE_SHARE = 0.075
 """Share of the other actions that move a price; the rest change a quantity."""
 FIRST_DAY_TRADES_MAX = 2_000_000
 TRADES_SHARE = 0.2
+TRADES_KEPT_ALL = 2_000_000
+"""Trades kept for REST over all symbols together; at worst 120 bytes each, with their aggregates."""
+TRADES_KEPT_MIN = 5_000
 DAY_S = 86_400
 
 _Action = tuple[int, int, float, float, float, float, int]
@@ -51,7 +55,8 @@ class Synthetic:
         self._seed, self._rate = seed, rate
         self._rhythm = Rhythm(seed, len(listed), rate / FRAMES_PER_ACTION, bursts)
         self._rng = np.random.default_rng([seed, 2])
-        self._list = [SyntheticBook(instrument, pools(instrument)) for instrument in listed]
+        kept = min(TRADES_KEPT, max(TRADES_KEPT_MIN, TRADES_KEPT_ALL // len(listed)))
+        self._list = [SyntheticBook(instrument, pools(instrument), kept) for instrument in listed]
         self._books: dict[str, Book] = {book.instrument.symbol: book for book in self._list}
         self._slot_us = 0
         self._actions: list[_Action] = []

@@ -8,6 +8,7 @@ from tradeback.sim.channels import Hub
 from tradeback.sim.instrument import Instrument
 from tradeback.sim.ladder import Ladder, Watch
 from tradeback.sim.text import decimal8
+from tradeback.sim.trades import TRADES_KEPT
 
 POOL = 512
 """Different quantities a symbol draws from; a power of two."""
@@ -42,8 +43,8 @@ def pools(instrument: Instrument) -> Pools:
 class SyntheticBook(Book):
     """State in ticks beside the units that `Book` shows."""
 
-    def __init__(self, instrument: Instrument, quantities: Pools) -> None:
-        super().__init__(instrument)
+    def __init__(self, instrument: Instrument, quantities: Pools, kept: int = TRADES_KEPT) -> None:
+        super().__init__(instrument, kept)
         self._tick = instrument.tick
         self._bid_ticks = instrument.price // instrument.tick
         self._ask_ticks = self._bid_ticks + 1
