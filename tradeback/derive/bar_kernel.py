@@ -20,7 +20,7 @@ from tradeback.kernel.memory import load_8, load_f64, load_i64, store_8, store_6
 SLOT, OPEN, CLOSE, HIGH, LOW = offsets(BAR, "slot_us", "open", "close", "high", "low")
 VOLUME, TAKER, TRADES, SEEDS = offsets(BAR, "volume", "taker_volume", "trade_count", "seed_count")
 FIRST, LAST, BOUNDARY = offsets(BAR, "first_id", "last_id", "boundary_us")
-OWNER, FLAGS = offsets(BAR, "symbol_id", "flags")
+OWNER, FLAGS, DIGITS = offsets(BAR, "symbol_id", "flags", "lot_digits")
 
 _HIGHEST = float("inf")
 _LOWEST = float("-inf")

@@ -73,6 +73,8 @@ def merge_bars(one: Bar, other: Bar) -> Bar:
     - A bar of the exchange's (EXCHANGE) keeps its values; only the ids seen on the tape widen.
     - A LATE trade from before the boundary of a SEEDED bar is in the seed already and changes nothing.
     """
+    if one.lot_digits != other.lot_digits:
+        one, other = _on_one_grid(one, other)
     if one.flags & EXCHANGE or other.flags & EXCHANGE:
         return _merge_exchange(one, other)
     for late, held in ((one, other), (other, one)):
@@ -110,6 +112,19 @@ def _merge_exchange(one: Bar, other: Bar) -> Bar:
         flags=EXCHANGE,
         boundary_us=0,
     )
+
+
+def _on_one_grid(one: Bar, other: Bar) -> tuple[Bar, Bar]:
+    """Both in the finer of their lots (a symbol's step may have changed); exact."""
+    digits = max(one.lot_digits, other.lot_digits)
+    return _refine(one, digits), _refine(other, digits)
+
+
+def _refine(bar: Bar, digits: int) -> Bar:
+    factor = 10 ** (digits - bar.lot_digits)
+    if factor == 1:
+        return bar
+    return bar._replace(volume=bar.volume * factor, taker_volume=bar.taker_volume * factor, lot_digits=digits)
 
 
 def settle(bar: Bar) -> Bar:

@@ -9,6 +9,7 @@ from typing import Any
 from tradeback.derive.layout import RESOLUTION_COUNT, STATE, offsets
 from tradeback.kernel.jit import helper
 from tradeback.kernel.memory import load_8, load_i64, store_8, store_64
+from tradeback.model.record import LINE_SHIFT
 
 # Byte offsets of the words.
 (
@@ -26,6 +27,8 @@ BID, QUOTE_RECV, ATH, ATL, SCALE = offsets(STATE, "bid", "quote_recv_ns", "ath",
 NEWEST, SINCE, EDGE, ANCHOR = offsets(STATE, "newest_us", "since_us", "boundary_us", "anchor_id")
 SECOND, OFF_GRID, DIRTY = offsets(STATE, "second_us", "off_grid", "dirty")
 
+LOW_FLAGS = (1 << LINE_SHIFT) - 1
+"""The flags of a record without the line that brought it."""
 SECOND_US = 1_000_000
 TIME_MAX = 1 << 61
 """Exchange times at or above are refused; below, slot arithmetic cannot overflow."""

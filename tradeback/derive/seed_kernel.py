@@ -5,6 +5,7 @@ from typing import Any
 from tradeback.derive.bar_kernel import (
     BOUNDARY,
     CLOSE,
+    DIGITS,
     FLAGS,
     HIGH,
     LOW,
@@ -26,6 +27,7 @@ from tradeback.derive.context import (
     EDGE,
     HALF_BAR,
     LOTS_MAX,
+    LOW_FLAGS,
     NEWEST,
     PRICE_MAX,
     SECOND,
@@ -126,6 +128,18 @@ def is_seed(half: Any, row: Any, size: Any) -> Any:
 
 
 @helper
+def lots_factor(row: Any, bar: Any) -> Any:
+    """Lots of the bar's grid in a lot of the record's; 0 when that is finer, so that lots do not fit."""
+    digits = load_8(bar + DIGITS) - (load_8(row + tick.FLAGS) & LOW_FLAGS)
+    if digits < 0 or load_f64(row + tick.PRICE) * 10.0**digits >= LOTS_MAX:
+        return 0
+    factor = 1
+    for _ in range(digits):
+        factor *= 10
+    return factor
+
+
+@helper
 def apply_seed(ctx: Any, row: Any, state: Any, currents: Any, others: Any) -> None:
     """The second record of a seed: replace what the slot of the boundary holds before it.
 
@@ -146,12 +160,16 @@ def apply_seed(ctx: Any, row: Any, state: Any, currents: Any, others: Any) -> No
     if edge != load_i64(state + EDGE) or load_i64(before + SLOT) != slot:
         bump(ctx, SEED_REFUSED)
         return
+    factor = lots_factor(row, before)
+    if factor == 0:
+        bump(ctx, SEED_REFUSED)
+        return
     clear_bar(before, slot)
     for offset in (OPEN, HIGH, LOW, CLOSE):
         if load_f64(row + tick.ASK) > 0.0:
             store_f64(before + offset, load_f64(half + offset))
-    store_64(before + VOLUME, int(load_f64(row + tick.PRICE)))
-    store_64(before + TAKER, int(load_f64(row + tick.QUANTITY)))
+    store_64(before + VOLUME, int(load_f64(row + tick.PRICE)) * factor)
+    store_64(before + TAKER, int(load_f64(row + tick.QUANTITY)) * factor)
     store_64(before + TRADES, int(load_f64(row + tick.ASK)))
     store_64(before + SEEDS, int(load_f64(row + tick.ASK)))
     store_64(before + BOUNDARY, edge)

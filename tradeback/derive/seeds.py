@@ -24,6 +24,7 @@ and id = index of the resolution:
 | ask          | low      | number of trades                       |
 | ask_quantity | close    | boundary, us since 1970                |
 
+Both carry lot_digits in the low six bits of flags.
 Lots and not base units, because the sum of a day may need more digits than a float of base units keeps.
 A SEED_BAR with id ANNOUNCE (-1) is no bar: it announces a boundary, exchange_us.
 """
@@ -180,7 +181,8 @@ def bar_rows(
         _fill_pair(rows[count : count + 2], compose(symbol, inside), slot, boundary_us)
         rows["id"][count : count + 2] = index
         count += 2
-    rows["symbol_id"], rows["recv_ns"], rows["flags"] = symbol.id, recv_ns, LINE_REST << LINE_SHIFT
+    rows["symbol_id"], rows["recv_ns"] = symbol.id, recv_ns
+    rows["flags"] = LINE_REST << LINE_SHIFT | symbol.lot_digits
     return rows[:count]
 
 

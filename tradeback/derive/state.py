@@ -18,6 +18,7 @@ from tradeback.derive.layout import (
     CURRENT,
     DIRTY_CURRENT,
     DIRTY_OTHER,
+    DIRTY_STATE,
     EMPTY_SLOT,
     HALF,
     PART,
@@ -29,7 +30,6 @@ from tradeback.derive.layout import (
     Drained,
     Parts,
     States,
-    clear_bars,
     empty_bars,
     empty_states,
 )
@@ -97,17 +97,25 @@ class Derived:
         self._context[context.RING_MAX // 8] = len(self._ring.bars)
 
     def add_symbol(self, symbol: Symbol) -> None:
-        """Begin to follow a symbol. One that is followed already stays as it is.
+        """Begin to follow a symbol; add it before its first record, or that goes by unseen.
 
-        ValueError when its lot grid has changed since: bars counted on the old grid cannot go on.
+        One that is followed already stays as it is, but for a finer lot grid: its open bars are moved to
+        that, exactly. A coarser one changes nothing.
         """
         at = int(self._index[symbol.id])
-        if at:
-            held = int(self._states["lot_digits"][at])
-            if held != symbol.lot_digits:
-                raise ValueError(f"{symbol.symbol}: lot digits changed from {held} to {symbol.lot_digits}")
-            return
-        self._add(symbol.id, symbol.lot_digits)
+        if not at:
+            self._add(symbol.id, symbol.lot_digits)
+        elif symbol.lot_digits > self._states["lot_digits"][at]:
+            self._refine(at, symbol.lot_digits)
+
+    def _refine(self, at: int, digits: int) -> None:
+        factor = 10 ** (digits - int(self._states["lot_digits"][at]))
+        for bars in (self._currents[at], self._others[at]):
+            bars["volume"] *= factor
+            bars["taker_volume"] *= factor
+            bars["lot_digits"] = digits
+        self._states["lot_digits"][at], self._states["scale"][at] = digits, float(10**digits)
+        self._states["dirty"][at] |= DIRTY_STATE | DIRTY_CURRENT | DIRTY_OTHER
 
     def _add(self, symbol_id: int, digits: int) -> int:
         self._count += 1
@@ -124,6 +132,13 @@ class Derived:
         self._currents[at]["resolution"] = np.arange(RESOLUTION_COUNT)
         self._others[at]["resolution"] = np.arange(RESOLUTION_COUNT)[:, None]
         return at
+
+    def fresh(self) -> "Derived":
+        """A new state that follows the same symbols and has seen no record."""
+        other = Derived(self._count)
+        for row in self._states[1 : self._count + 1]:
+            other._add(int(row["symbol_id"]), int(row["lot_digits"]))
+        return other
 
     def on_rows(self, first_row_address: int, n: int) -> None:
         """Fold `n` contiguous tape records in memory into the state. Keeps no reference to them."""
@@ -146,13 +161,23 @@ class Derived:
             ring.aside.append(ring.bars[:count].copy())
             ring.aside_count += count
 
-    def closed(self) -> Bars:
-        """Copy of the bars that have left memory since the last drain."""
+    @property
+    def closed_count(self) -> int:
+        """Bars that have left memory since the last drain."""
+        return self._ring.aside_count + int(self._context[context.RING_COUNT // 8])
+
+    def closed(self, symbol_id: int, resolution: int) -> Bars:
+        """Copy of the bars of one series that have left memory since the last drain, and of late trades."""
+        bars = self._closed()
+        found: Bars = bars[(bars["symbol_id"] == symbol_id) & (bars["resolution"] == resolution)]
+        return found
+
+    def _closed(self) -> Bars:
         self._set_aside()
         aside = self._ring.aside
         if len(aside) != 1:
             aside[:] = [np.concatenate(aside) if aside else empty_bars(0)]
-        return aside[0].copy()
+        return aside[0]
 
     def bars_open(self, symbol_id: int, resolution: int) -> Bars:
         """The previous and the current bar of a series (up to two BAR rows, ascending) as of now."""
@@ -208,7 +233,7 @@ class Derived:
 
     def drain(self) -> Drained:
         """Take what has changed since the last drain; see Drained."""
-        closed, lost = self.closed(), self._ring.lost
+        closed, lost = self._closed(), self._ring.lost
         self._ring.aside.clear()
         self._ring.aside_count = 0
         self._ring.lost = False
@@ -224,7 +249,7 @@ class Derived:
         everything[self._count + 1 :] = 0
         states = self._states[1 : self._count + 1].copy()
         states["dirty"] = 0
-        return Drained(self.closed(), self._parts(everything), states, self._ring.lost)
+        return Drained(self._closed().copy(), self._parts(everything), states, self._ring.lost)
 
     def _parts(self, dirty: NDArray[np.uint8]) -> Parts:
         currents = self._currents[(dirty & DIRTY_CURRENT) != 0].reshape(-1)
@@ -243,8 +268,10 @@ class Derived:
     def restore(self, states: States, parts: Parts) -> None:
         """Become what `snapshot` or a series of drains has stored. For a state that has seen no record.
 
-        Closed bars are not part of it: they are in the store.
+        Closed bars are not part of it: they are in the store. Symbols that are followed already stay so,
+        on the finer of the two lot grids.
         """
+        wanted = self._states["lot_digits"].copy()
         if self.counters["trades"] or (self._states["dirty"] != 0).any():
             raise ValueError("restore needs a state that has seen no record")
         for row in states:
@@ -253,28 +280,20 @@ class Derived:
             )
             self._states[at] = row
             self._states["dirty"][at] = 0
-        targets = {CURRENT: lambda at, index: self._currents[at, index : index + 1],
-                   PREVIOUS: lambda at, index: self._others[at, index, :1],
-                   BEFORE: lambda at, index: self._others[at, index, 1:],
-                   HALF: lambda at, index: self._half}  # fmt: skip
         for stored in parts:
             bar = stored["bar"]
-            at = int(self._index[bar["symbol_id"]])
-            if at:
-                targets[int(stored["part"])](at, int(bar["resolution"]))[0] = bar
+            self._put_part(int(stored["part"]), int(self._index[bar["symbol_id"]]), bar)
+        for at in range(1, len(wanted)):
+            if wanted[at] > self._states["lot_digits"][at]:
+                self._refine(at, int(wanted[at]))
 
-    def clear(self) -> None:
-        """Forget everything but which symbols are followed, to be rebuilt from the tape."""
-        count = self._count
-        held = self._states[1 : count + 1][["symbol_id", "lot_digits", "scale"]].copy()
-        self._states[:] = empty_states(len(self._states))
-        for name in ("symbol_id", "lot_digits", "scale"):
-            self._states[name][1 : count + 1] = held[name]
-        for bars in (self._currents, self._others, self._half):
-            clear_bars(bars)
-        self._ring.aside.clear()
-        self._ring.aside_count, self._ring.lost = 0, False
-        self._context[context.RING_COUNT // 8] = 0
+    def _put_part(self, part: int, at: int, bar: np.void) -> None:
+        if part == HALF:
+            self._half[0] = bar
+        elif at and part == CURRENT:
+            self._currents[at, bar["resolution"]] = bar
+        elif at:
+            self._others[at, bar["resolution"], part - PREVIOUS] = bar
 
 
 assert STATE.itemsize % 8 == 0

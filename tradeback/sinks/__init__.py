@@ -1,1 +1,1 @@
-"""Readers of the tape that write into stores, each behind its own cursor."""
+"""Readers of the tape that write elsewhere, each behind its own stored position."""
