@@ -10,8 +10,10 @@ from aiohttp import web
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import error_response, errors_as_json
 from tradeback.api.health import HealthRoutes
+from tradeback.api.market import MarketRoutes, listing
 from tradeback.feed.negotiate import WS_PATH
 from tradeback.model.limits import BODY_BYTES_MAX
+from tradeback.version import VERSION
 
 SHUTDOWN_S = 1.0
 """How long open requests may take when the engine stops."""
@@ -22,7 +24,9 @@ def make_app(context: ServingContext) -> web.Application:
     """The application with all routes of this issue."""
     app = web.Application(middlewares=[errors_as_json], client_max_size=BODY_BYTES_MAX)
     app.add_routes(HealthRoutes(context).routes())
+    app.add_routes(MarketRoutes(context).routes())
     app.router.add_get(WS_PATH, _websocket_only)
+    app.router.add_get("/", _list_routes)
     return app
 
 
@@ -35,6 +39,13 @@ def make_runner(context: ServingContext) -> web.AppRunner:
         keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=SHUTDOWN_S,
     )
+
+
+async def _list_routes(request: web.Request) -> web.Response:
+    """What is served here, until there is a page."""
+    rows = [f"{route['method']:4} {route['path']}" for route in listing(request.app)]
+    text = "\n".join((f"tradeback {VERSION}", "", *rows, "", f"WebSocket feed: {WS_PATH}", ""))
+    return web.Response(text=text)
 
 
 async def _websocket_only(request: web.Request) -> web.Response:

@@ -1,42 +1,51 @@
-"""What the routes may ask: one object, filled by the engine."""
+"""What the routes may ask: one object, filled by the engine as its parts come up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from tradeback.api.bars import PendingBars
+from tradeback.api.shapes import DerivedSeries
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
-from tradeback.model.record import Rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import HasHealth
 from tradeback.ops.metrics import Collects
+from tradeback.stores.ports import SeriesStore
+from tradeback.tape.reader import TapeReader
 
 
-class TapeSource(Protocol):
-    """The engine's own tape."""
+class TapePosition(Protocol):
+    """What the API asks of the engine's own tape."""
 
-    epoch: int
     next_sequence: int
 
-    @property
-    def oldest_sequence(self) -> int: ...
 
-    def read(self, sequence: int, rows_max: int) -> Rows: ...
+class FeedState(Protocol):
+    """What the API asks of the feed."""
+
+    @property
+    def ready(self) -> bool: ...
 
 
 @dataclass(slots=True)
 class ServingContext:
-    """Everything the HTTP side needs. `not_ready` names what is missing before clients are served well."""
+    """Everything the HTTP side needs. Fields that are None are not there yet: their routes answer 503."""
 
     config: Config
     clock: Clock
     symbols: SymbolTable
-    tape: TapeSource
-    derived: Any
-    series: Any = None
-    reader: Any = None
-    feed: Any = None
+    tape: TapePosition
+    derived: DerivedSeries | None = None
+    """Bars, levels and latest prices in memory; read on the loop thread only."""
+    series: SeriesStore | None = None
+    """Closed bars; read by threads."""
+    reader: TapeReader | None = None
+    """The tape's files; read by threads."""
+    feed: FeedState | None = None
+    pending_bars: Callable[[], Sequence[PendingBars]] | None = None
+    """Bars drained from `derived` whose write to `series` is not known to have succeeded."""
     components: list[HasHealth] = field(default_factory=list)
     collectors: list[Collects] = field(default_factory=list)
     not_ready: Callable[[], Sequence[str]] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What is missing before clients are served well; without it, `api.health` looks at feed and lines."""
