@@ -35,13 +35,22 @@ class Log(Protocol):
 
 
 def mask_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: hide values of keys that sound like secrets, also inside mappings."""
+    """A structlog processor: hide values of keys that sound like secrets, at any depth."""
     for key, value in event.items():
-        if any(word in key.lower() for word in SECRET_WORDS):
-            event[key] = MASK
-        elif isinstance(value, dict):
-            event[key] = mask_secrets(logger, method, dict(value))
+        event[key] = MASK if _is_secret(key) else _masked(value)
     return event
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: MASK if _is_secret(key) else _masked(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(held) for held in value]
+    return value
+
+
+def _is_secret(key: Any) -> bool:
+    return isinstance(key, str) and any(word in key.lower() for word in SECRET_WORDS)
 
 
 def configure(level: str, stream: TextIO | None = None, *, console: bool | None = None) -> None:
