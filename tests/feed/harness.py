@@ -43,34 +43,25 @@ class MemoryTape:
         self.rows_address = int(self.rows.ctypes.data)
         self.next_sequence = 1
 
-    @property
-    def oldest_sequence(self) -> int:
-        return max(1, self.next_sequence - self.hot_rows)
+    def append(self, rows: Rows) -> int:
+        """Append records; returns the first sequence."""
+        first = self.next_sequence
+        self.rows[np.arange(first, first + len(rows)) & (self.hot_rows - 1)] = rows
+        self.next_sequence += len(rows)
+        return first
 
-    def append_trades(
-        self, trades: Iterable[Trade], kind: int = TRADE, flags: int = 0
-    ) -> list[tuple[int, int]]:
-        """Append; returns the pieces that are contiguous in the ring, as (first sequence, count)."""
-        pieces: list[tuple[int, int]] = []
-        for symbol_id, price, quantity in trades:
-            place = self.next_sequence & (self.hot_rows - 1)
-            row = self.rows[place : place + 1]
-            row["kind"], row["symbol_id"], row["flags"] = kind, symbol_id, flags
-            row["price"], row["quantity"] = price, quantity
-            row["id"] = self.next_sequence
-            row["recv_ns"] = time.time_ns()
-            row["exchange_us"] = time.time_ns() // 1_000
-            if pieces and place:
-                pieces[-1] = (pieces[-1][0], pieces[-1][1] + 1)
-            else:
-                pieces.append((self.next_sequence, 1))
-            self.next_sequence += 1
-        return pieces
 
-    def read(self, sequence: int, rows_max: int) -> Rows:
-        end = min(self.next_sequence, sequence + rows_max)
-        places = np.arange(sequence, end) & (self.hot_rows - 1)
-        return self.rows[places]
+def rows_of(trades: Iterable[Trade], *, kind: int = TRADE, flags: int = 0, first_id: int = 1) -> Rows:
+    """Records of trades as they come from one socket read, ids rising by one."""
+    listed = list(trades)
+    rows = empty_rows(len(listed))
+    if listed:
+        rows["symbol_id"], rows["price"], rows["quantity"] = zip(*listed, strict=True)
+    rows["kind"], rows["flags"] = kind, flags
+    rows["id"] = np.arange(first_id, first_id + len(rows))
+    rows["recv_ns"] = time.time_ns()
+    rows["exchange_us"] = rows["recv_ns"] // 1_000
+    return rows
 
 
 @dataclass
@@ -94,9 +85,22 @@ class World:
 
     def trade(self, *trades: Trade) -> None:
         """Append trades and publish them, as the engine does after a socket read."""
+        self.publish(rows_of(trades, first_id=len(self.published) + 1))
         self.published.extend(trades)
-        for first, count in self.tape.append_trades(trades):
-            self.feed.on_rows(first, count)
+
+    def publish(self, rows: Rows) -> None:
+        """Append records and hand them on in pieces that are contiguous in the ring, as a read's are."""
+        start, tape = 0, self.tape
+        while start < len(rows):
+            room = tape.hot_rows - (tape.next_sequence & (tape.hot_rows - 1))
+            piece = rows[start : start + room]
+            first = tape.append(piece)
+            self.feed.on_rows(first, len(piece))
+            if self.context.derived is not None:
+                derived: Any = self.context.derived
+                address = tape.rows_address + 64 * (first & (tape.hot_rows - 1))
+                derived.on_rows(address, len(piece))
+            start += len(piece)
 
     def connect(self, **options: Any) -> Any:
         """A client of another make."""
@@ -111,8 +115,7 @@ async def world(
     tape: Any = None,
     attach: bool = True,
     front_options: dict[str, Any] | None = None,
-    derived: Any = None,
-    series: Any = None,
+    context_options: dict[str, Any] | None = None,
     **feed_options: Any,
 ) -> AsyncIterator[World]:
     """Everything up; torn down at the end."""
@@ -121,9 +124,10 @@ async def world(
     symbols = SymbolTable.of(SYMBOLS)
     tape = tape or MemoryTape()
     feed = Feed(config.feed, clock, symbols, tape, **feed_options)
-    context = ServingContext(
-        config, clock, symbols, tape, derived, series=series, feed=feed, components=[feed], collectors=[feed]
-    )
+    context = ServingContext(config, clock, symbols, tape, **(context_options or {}))
+    context.feed = feed
+    context.components.append(feed)
+    context.collectors.append(feed)
     runner = make_runner(context)
     await runner.setup()
     assert runner.server is not None

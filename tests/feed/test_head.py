@@ -26,6 +26,11 @@ def test_upgrades(head: bytes, upgrade: bool) -> None:
     assert parsed.upgrade is upgrade
 
 
+@pytest.mark.parametrize("header", [b"Host", b"Ho st: x", b": x", b"X: \x00", b" folded: x", b""])
+def test_broken_headers(header: bytes) -> None:
+    assert parse_head(b"GET / HTTP/1.1\r\n" + header + b"\r\nHost: x") is None
+
+
 @pytest.mark.parametrize(
     "line", [b"", b"GET", b"GET /", b"get / HTTP/1.1", b"GET / HTTP/2.0", b"\x16\x03\x01"]
 )

@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.feed.harness import MemoryTape
+from tests.feed.harness import MemoryTape, rows_of
 from tradeback.feed.catchup import CatchUp
 from tradeback.feed.interest import EVERYTHING, Interest
 from tradeback.model.record import LATE, QUOTE
@@ -52,10 +52,10 @@ def test_prices_are_the_last_and_volumes_add_up_exactly(
     given_trades: list[Trade], interest: Interest, before: int
 ) -> None:
     tape = MemoryTape(hot_rows=64)
-    tape.append_trades([(1, 1.0, 1.0)] * before, kind=QUOTE)  # so that the trades may wrap round the ring
+    tape.append(rows_of([(1, 1.0, 1.0)] * before, kind=QUOTE))  # so that the trades may wrap round the ring
     first = tape.next_sequence
     for symbol_id, cents, lots, flags in given_trades:
-        tape.append_trades([(symbol_id, cents / 100, float(quantity(symbol_id, lots)))], flags=flags)
+        tape.append(rows_of([(symbol_id, cents / 100, float(quantity(symbol_id, lots)))], flags=flags))
     catchup = CatchUp(tape, SYMBOLS)
     catchup.attach()
     catchup.learn(interest)
@@ -68,7 +68,7 @@ def test_prices_are_the_last_and_volumes_add_up_exactly(
 
 def test_quantities_off_the_grid_and_beyond_2_to_the_53_are_not_lost() -> None:
     tape = MemoryTape(hot_rows=64)
-    tape.append_trades([(2, 1.0, 0.123456789), (2, 1.0, 3.0), (1, 1.0, 1e15), (1, 2.0, 1e15)])
+    tape.append(rows_of([(2, 1.0, 0.123456789), (2, 1.0, 3.0), (1, 1.0, 1e15), (1, 2.0, 1e15)]))
     catchup = CatchUp(tape, SYMBOLS)
     catchup.attach()
     catchup.learn(EVERYTHING)

@@ -5,7 +5,10 @@ await runner.setup()
 front = Front(runner.server, feed.accept)
 """
 
+import logging
+
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import error_response, errors_as_json
@@ -36,9 +39,23 @@ def make_runner(context: ServingContext) -> web.AppRunner:
         make_app(context),
         access_log=None,
         handle_signals=False,
+        logger=_http_log(),
         keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=SHUTDOWN_S,
     )
+
+
+def _http_log() -> logging.Logger:
+    """aiohttp's log, without the traceback that it writes for every request a client got wrong."""
+    log = logging.getLogger("tradeback.http")
+    if not log.filters:
+        log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 async def _list_routes(request: web.Request) -> web.Response:

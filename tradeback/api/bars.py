@@ -73,4 +73,5 @@ def _relevant(rows: Bars, memory: BarsInMemory, stored: Closed, from_us: int, to
     wanted &= inside | known | ((rows["flags"] & LATE) == 0)
     if stored.truncated and len(stored.rows):
         wanted &= slots >= stored.rows["slot_us"][0]
-    return rows[wanted]
+    found: Bars = rows[wanted]
+    return found

@@ -134,7 +134,7 @@ class MarketRoutes:
             resolution=resolution,
             opened=derived.bars_open(symbol_id, resolution),
             sequence=sequence,
-            pending=(*in_flight, PendingBars(derived.closed(), sequence)),
+            pending=(*in_flight, PendingBars(derived.closed(symbol_id, resolution), sequence)),
         )
 
     def _symbol(self, request: web.Request) -> Symbol:

@@ -127,7 +127,7 @@ class HeadReader(asyncio.Protocol):
     def _hand_on(self, head: bytes, rest: bytes) -> None:
         parsed = parse_head(head)
         if parsed is None:
-            self._refuse(400, "bad_request", "the first line is not an HTTP/1.1 request line")
+            self._refuse(400, "bad_request", "this head is not HTTP/1.1: a request line, then name: value")
             return
         self._done()
         self._seen = b""

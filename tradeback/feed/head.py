@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HEAD_END: Final = b"\r\n\r\n"
+_HEADER_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:[^\x00\r\n]*\Z")
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20} [!-~\x80-\xff]+ HTTP/1\.[01]\Z")
 _LINE_START: Final = re.compile(rb"[A-Z]{1,20}(?: [!-~\x80-\xff]*(?: [HTP/1.0\r]*)?)?\Z")
 
@@ -23,9 +24,9 @@ def may_become_request(start: bytes) -> bool:
 
 
 def parse_head(head: bytes) -> Head | None:
-    """A request head without its blank line; None when its first line is no HTTP/1 request line."""
+    """A request head without its blank line; None when it is not one of HTTP/1."""
     lines = head.split(b"\r\n")
-    if _REQUEST_LINE.match(lines[0]) is None:
+    if _REQUEST_LINE.match(lines[0]) is None or not all(map(_HEADER_LINE.match, lines[1:])):
         return None
     wanted = lines[0].startswith(b"GET ") and lines[0].endswith(b"HTTP/1.1")
     return Head(wanted and b"websocket" in _values(lines, b"upgrade"))

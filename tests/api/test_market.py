@@ -1,0 +1,252 @@
+"""api/market over a real port, a real tape, derived series and store."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.feed.harness import World, entries, get, rows_of, subscribe, world
+from tradeback.api.bars import PendingBars
+from tradeback.derive.layout import RESOLUTIONS
+from tradeback.model.record import BUYER_MAKER, QUOTE, REPAIRED, Rows
+from tradeback.stores.ports import Position
+
+MINUTE_US = 60_000_000
+BEGIN_S = 1_700_000_040
+"""The start of a minute."""
+
+
+def trades_at(
+    times_s: Sequence[float], *, first_id: int = 1, symbol_id: int = 1, price: float = 100.0
+) -> Rows:
+    """Trades with rising ids and prices at these exchange times, each of quantity 0.5."""
+    trades = [(symbol_id, price + place, 0.5) for place in range(len(times_s))]
+    rows = rows_of(trades, first_id=first_id)
+    rows["exchange_us"] = (np.array(times_s) * 1_000_000).astype(np.int64)
+    return rows
+
+
+def drain(running: World) -> PendingBars:
+    """What the keeper of bars does before it writes."""
+    derived: Any = running.context.derived
+    running.drained = derived.drain()  # type: ignore[attr-defined]
+    return PendingBars(running.drained.closed, running.tape.next_sequence - 1)  # type: ignore[attr-defined]
+
+
+def store(running: World, pending: PendingBars) -> None:
+    """And then."""
+    series: Any = running.context.series
+    series.write(running.drained, Position(running.tape.epoch, pending.sequence))  # type: ignore[attr-defined]
+
+
+async def bars_of(running: World, query: str) -> list[dict[str, Any]]:
+    status, answer = await get(running, f"/api/v1/symbols/BTCUSDT/bars?{query}")
+    assert status == 200, answer
+    found: list[dict[str, Any]] = answer["bars"]
+    return found
+
+
+async def test_symbols(served: World) -> None:
+    status, answer = await get(served, "/api/v1/symbols")
+    assert status == 200
+    assert [symbol["id"] for symbol in answer] == [1, 2, 3]
+    assert answer[0] == {
+        "id": 1,
+        "symbol": "BTCUSDT",
+        "name": "BTC/USDT",
+        "base_currency": "BTC",
+        "quote_currency": "USDT",
+        "is_active": True,
+        "price_precision": 2,
+        "quantity_precision": 5,
+        "tick_size": "0.01000000",
+        "step_size": "0.00001000",
+        "min_notional": "0",
+    }
+
+
+async def test_price_follows_trades_and_quotes(served: World) -> None:
+    status, answer = await get(served, "/api/v1/symbols/btcusdt/price")
+    assert (status, answer["error"]["code"]) == (503, "not_ready")
+    quote = rows_of([(1, 99.5, 3.0)], kind=QUOTE)
+    quote["ask"], quote["ask_quantity"] = 100.5, 4.0
+    served.publish(quote)
+    status, answer = await get(served, "/api/v1/symbols/btcusdt/price")
+    assert (status, answer["price"], answer["bid"], answer["ask"], answer["volume"]) == (
+        200,
+        None,
+        99.5,
+        100.5,
+        None,
+    )
+    served.publish(trades_at([BEGIN_S + 0.25]))
+    status, answer = await get(served, "/api/v1/symbols/BtcUsdt/price")
+    assert answer == {
+        "symbol": "BTCUSDT",
+        "price": 100.0,
+        "bid": 99.5,
+        "ask": 100.5,
+        "volume": 0.5,
+        "timestamp": BEGIN_S * 1_000 + 250,
+    }
+
+
+async def test_enigma(served: World) -> None:
+    assert (await get(served, "/api/v1/symbols/BTCUSDT/enigma"))[0] == 503
+    served.trade((1, 100.0, 1.0), (1, 200.0, 1.0), (1, 150.0, 1.0))
+    status, answer = await get(served, "/api/v1/symbols/BTCUSDT/enigma")
+    assert status == 200
+    assert answer["fib_levels"] == {
+        "0": 200.0,
+        "23.6": 176.4,
+        "38.2": 161.8,
+        "50": 150.0,
+        "61.8": 138.2,
+        "78.6": 121.4,
+        "100": 100.0,
+    }
+    assert [answer[key] for key in ("symbol", "level", "ath", "atl", "current_price", "trade_id")] == [
+        "BTCUSDT",
+        50.0,
+        200.0,
+        100.0,
+        150.0,
+        3,
+    ]
+
+
+@pytest.mark.parametrize("moment", ["in memory", "drained", "stored"])
+async def test_bars_are_whole_wherever_they_are_just_now(served: World, moment: str) -> None:
+    """A bar that moves from memory to the store is never missing and never counted twice."""
+    times = [BEGIN_S + 30 * place for place in range(10)]  # two trades in each of five minutes
+    served.publish(trades_at(times))
+    if moment != "in memory":
+        pending = drain(served)
+        served.context.pending_bars = lambda: [pending]
+        if moment == "stored":
+            store(served, pending)
+    found = await bars_of(served, "resolution=1m")
+    assert [bar["time"] for bar in found] == [BEGIN_S + 60 * place for place in range(5)]
+    assert [bar["trade_count"] for bar in found] == [2] * 5
+    assert [bar["volume"] for bar in found] == [1.0] * 5
+    assert [(bar["open"], bar["high"], bar["low"], bar["close"]) for bar in found] == [
+        (100.0 + 2 * place, 101.0 + 2 * place, 100.0 + 2 * place, 101.0 + 2 * place) for place in range(5)
+    ]
+    assert [bar["complete"] for bar in found] == [False, True, True, True, False]
+
+
+async def test_a_bar_that_closes_between_the_look_and_the_read_is_not_counted_twice(served: World) -> None:
+    from tradeback.api.bars import series_of
+    from tradeback.api.market import MarketRoutes
+
+    served.publish(trades_at([BEGIN_S, BEGIN_S + 1]))
+    memory = MarketRoutes(served.context)._memory(1, RESOLUTIONS.index("1m"))
+    served.publish(trades_at([BEGIN_S + 60 * place for place in range(1, 6)], first_id=3))
+    store(served, drain(served))
+    rows = series_of(memory, served.context.series, 0, 1 << 60, 100)
+    first = rows[rows["slot_us"] == BEGIN_S * 1_000_000]
+    assert first["trade_count"].tolist() == [2]
+
+
+async def test_range_of_bars_is_half_open_and_its_neighbours_prove_completeness(served: World) -> None:
+    served.publish(trades_at([BEGIN_S + 20 * place for place in range(18)]))
+    store(served, drain(served))
+    found = await bars_of(served, f"resolution=1m&from={BEGIN_S + 60}&to={BEGIN_S + 180}")
+    assert [(bar["time"], bar["complete"]) for bar in found] == [(BEGIN_S + 60, True), (BEGIN_S + 120, True)]
+    assert await bars_of(served, f"resolution=1m&from={BEGIN_S + 60}&to={BEGIN_S + 60}") == []
+    assert len(await bars_of(served, f"resolution=1m&from={BEGIN_S + 0.001}&to={BEGIN_S + 120.5}")) == 2
+
+
+async def test_all_resolutions(served: World) -> None:
+    served.publish(trades_at([BEGIN_S + 0.1, BEGIN_S + 0.2]))
+    for resolution in RESOLUTIONS:
+        (bar,) = await bars_of(served, f"resolution={resolution}")
+        assert bar["trade_count"] == 2
+        assert not bar["complete"]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("resolution=2m", "1s, 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("from=x", "from"),
+        ("from=nan", "from"),
+        ("to=-1", "to"),
+        ("to=1700000000000", "milliseconds"),
+        ("from=20&to=10", "from is after to"),
+    ],
+)
+async def test_bad_parameters_are_named(served: World, query: str, words: str) -> None:
+    for route in ("bars", "ticks"):
+        if route == "ticks" and "resolution" in query:
+            continue
+        status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/{route}?{query}")
+        assert (status, answer["error"]["code"]) == (400, "bad_request")
+        assert words in answer["error"]["message"]
+
+
+async def test_ticks_page_by_page_in_order_of_id(served: World) -> None:
+    served.publish(trades_at([BEGIN_S + place for place in range(7)], first_id=11))
+    served.publish(trades_at([BEGIN_S + 1], symbol_id=2))
+    repaired = trades_at([BEGIN_S + 2.5], first_id=5, price=50.0)
+    repaired["flags"] = REPAIRED | BUYER_MAKER
+    served.publish(repaired)
+    path = f"/api/v1/symbols/BTCUSDT/ticks?from={BEGIN_S}&to={BEGIN_S + 6}&limit=3"
+    seen: list[dict[str, Any]] = []
+    pages = 0
+    cursor: str | None = ""
+    while cursor is not None:
+        status, answer = await get(served, f"{path}&cursor={cursor}")
+        assert status == 200, answer
+        seen += answer["ticks"]
+        cursor = answer["next"]
+        pages += 1
+    assert pages == 3
+    assert [tick["id"] for tick in seen] == [5, 11, 12, 13, 14, 15, 16], "to is exclusive"
+    assert seen[0] == {
+        "id": 5,
+        "price": 50.0,
+        "quantity": 0.5,
+        "side": "sell",
+        "time": BEGIN_S * 1_000 + 2_500,
+        "repaired": True,
+    }
+    assert seen[1]["side"] == "buy"
+
+
+async def test_ticks_without_a_range_are_those_of_the_last_hour(served: World) -> None:
+    served.publish(trades_at([BEGIN_S]))
+    served.trade((1, 7.0, 1.0))
+    _, answer = await get(served, "/api/v1/symbols/BTCUSDT/ticks")
+    assert [tick["price"] for tick in answer["ticks"]] == [7.0]
+    assert answer["next"] is None
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=5001", "limit=x", "cursor=zz", "cursor=W10", "cursor=ä"])
+async def test_bad_page_parameters(served: World, query: str) -> None:
+    status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/ticks?{query}")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert query.partition("=")[0] in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("route", ["price", "bars", "ticks", "enigma"])
+async def test_unknown_symbols(served: World, route: str) -> None:
+    status, answer = await get(served, f"/api/v1/symbols/NOPE/{route}")
+    assert (status, answer["error"]["code"]) == (404, "unknown_symbol")
+
+
+@pytest.mark.parametrize("route", ["price", "bars", "ticks", "enigma"])
+async def test_before_the_engine_is_up_routes_say_so(route: str) -> None:
+    async with world(attach=False) as running:
+        status, answer = await get(running, f"/api/v1/symbols/BTCUSDT/{route}")
+        assert (status, answer["error"]["code"]) == (503, "not_ready")
+
+
+async def test_the_feed_over_a_real_tape(served: World) -> None:
+    async with served.connect() as ws:
+        await subscribe(ws, "*")
+        trades = [(1 + place % 3, 100.0 + place, 0.25) for place in range(50)]
+        for _ in range(200):  # more than twice round the ring
+            served.trade(*trades)
+            assert await entries(ws, 50) == trades
