@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -128,19 +128,24 @@ class Feed:
         """The symbol with this wire id; one listed after a "*" subscription is named by its id, `#17`."""
         return self.symbols.get(symbol_id) or FeedSymbol(symbol_id, f"#{symbol_id}", 8, 8)
 
+    @property
+    def waiting(self) -> int:
+        """Frames that have arrived and were not read yet."""
+        return self._line.waiting if self._line is not None else 0
+
     def send(self, message: dict[str, Any]) -> None:
         """Send a control message on the present connection. FeedError when there is none."""
         if self._line is None:
             raise FeedError("the feed is not connected")
         self._line.transport.send(WSMsgType.TEXT, orjson.dumps(message))
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """Market data only."""
         async for event in self:
             if isinstance(event, Batch):
                 yield event
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncGenerator[Event, None]:
         while not self._closed and self._line is not None:
             held = await self._line.next()
             if held is None:
@@ -250,6 +255,11 @@ class _Line(WSListener):
         self._over = True
         self.reason = self.reason or "the connection broke"
         self._arrived.set()
+
+    @property
+    def waiting(self) -> int:
+        """Messages not read yet."""
+        return len(self._waiting)
 
     async def next(self) -> tuple[WSMsgType, bytes, int] | None:
         """The next message with its arrival; None when the connection is over and all is read."""
