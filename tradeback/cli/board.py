@@ -113,18 +113,17 @@ def summary(board: Board) -> str:
 
 def table(board: Board, rows_max: int) -> "RenderableType":
     """The board as a table with at most `rows_max` symbols."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     shown = board.shown(rows_max)
     hidden = len(board.rows) - len(shown)
-    drawn = Table(
-        title="   ".join(f"{hop}: {_latency(board.latencies.get(hop))}" for hop in HOPS),
-        caption=f"{board.rate:,.0f} trades/s, {board.trades:,} so far"
-        + (f", {hidden} quieter symbols not shown" if hidden > 0 else ""),
-        title_justify="left",
-        caption_justify="left",
-    )
+    above = "   ".join(f"{hop}: {_latency(board.latencies.get(hop))}" for hop in HOPS)
+    below = f"{board.rate:,.0f} trades/s, {board.trades:,} so far"
+    if hidden > 0:
+        below += f", {hidden} quieter symbols not shown"
+    drawn = Table()
     drawn.add_column("symbol")
     for title in ("price", "trades/s", "trades", "Enigma"):
         drawn.add_column(title, justify="right")
@@ -133,7 +132,7 @@ def table(board: Board, rows_max: int) -> "RenderableType":
         price = Text(f"{row.price:,.{row.symbol.price_precision}f}", style=colour)
         level = "" if row.level is None else f"{row.level:.2f}"
         drawn.add_row(row.symbol.symbol, price, f"{row.rate:,.1f}", f"{row.trades:,}", level)
-    return drawn
+    return Group(Text(above), drawn, Text(below))
 
 
 def _latency(pair: tuple[float, float] | None) -> str:

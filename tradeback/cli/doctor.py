@@ -159,7 +159,7 @@ async def _check_rest(config: "Config") -> list[Finding]:
         limit = aiohttp.ClientTimeout(total=REACH_TIMEOUT_S)
         async with aiohttp.ClientSession(url, timeout=limit, trust_env=True) as http:
             samples = [await _sample_clock(http) for _ in range(CLOCK_SAMPLES)]
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
         return [Finding("exchange REST", "fail", f"{url} cannot be reached: {_reason(error)}", UNREACHABLE)]
     bound_ms, offset_ms = min(samples)
     reach = Finding("exchange REST", "ok", f"{url} answers in {2 * bound_ms - 1:.1f} ms")
@@ -200,6 +200,8 @@ async def _check_streams(config: "Config") -> Finding:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, ValueError | KeyError | TypeError):
+        return "it answers, but not like the exchange"
     if isinstance(error, TimeoutError):
         return f"no answer within {REACH_TIMEOUT_S:.0f} s"
     return str(error) or type(error).__name__
