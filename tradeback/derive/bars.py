@@ -81,6 +81,8 @@ def merge_bars(one: Bar, other: Bar) -> Bar:
         if late.flags & LATE and held.flags & SEEDED and late.boundary_us < held.boundary_us:
             return held._replace(flags=held.flags & ~LATE)
     flags = (one.flags | other.flags) & ~LATE
+    if flags & SEEDED:
+        flags &= ~PARTIAL
     boundary_us = max((bar.boundary_us for bar in (one, other) if bar.flags & SEEDED), default=0)
     filled = [bar for bar in (one, other) if bar.trade_count]
     if len(filled) < 2:
