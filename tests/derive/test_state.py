@@ -113,7 +113,7 @@ def test_drained_and_restored_anywhere_the_state_goes_on_bit_for_bit(
         feed(derived, tape[begin:end])
         memory.take(derived.drain())
         if end in restarts:
-            derived = Derived(1)
+            derived = follow(2)
             memory.give(derived)
     whole = straight.snapshot()
     again = derived.snapshot()

@@ -24,6 +24,7 @@ class Sqlite:
         self._lock = threading.Lock()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -68,13 +69,15 @@ class Sqlite:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the file on this thread's own connection."""
+        if self._closed:
+            raise sqlite3.ProgrammingError(f"{self.path} has been closed")
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._connect()
             connection.execute("PRAGMA query_only=ON")
-            self._local.connection = connection
             with self._lock:
                 self._readers.append(connection)
+            self._local.connection = connection
         connection.execute("BEGIN")
         try:
             yield connection
@@ -83,6 +86,7 @@ class Sqlite:
 
     def close(self) -> None:
         """Close every connection."""
+        self._closed = True
         with self._lock:
             for connection in (*self._readers, self._writer):
                 connection.close()
