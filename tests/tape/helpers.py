@@ -33,9 +33,7 @@ def make_rows(count: int, first_id: int = 1, symbols: int = 5) -> Rows:
 
 def config(rows_per_segment: int = 10, hot_rows: int = 64, **other: Any) -> TapeConfig:
     """A tape whose segments hold `rows_per_segment` records."""
-    return TapeConfig(
-        hot_rows=hot_rows, segment_bytes=HEADER_BYTES + ROW_BYTES * rows_per_segment, **other
-    )
+    return TapeConfig(hot_rows=hot_rows, segment_bytes=HEADER_BYTES + ROW_BYTES * rows_per_segment, **other)
 
 
 def put_in_ring(tape: Tape, rows: Rows) -> None:
@@ -53,8 +51,8 @@ def kill(tape: Tape) -> None:
     keeper._thread.join()
     for entry in (*keeper._sealed, keeper._current):
         os.close(entry.descriptor)
-    if keeper._spare is not None:
-        os.close(keeper._spare.descriptor)  # the file stays, as after a kill
+    for spare in keeper._spares:
+        os.close(spare.descriptor)  # the file stays, as after a kill
     os.close(tape._lock_descriptor)
     tape._closed = True
 
@@ -79,9 +77,10 @@ def read_all(source: Any) -> dict[tuple[int, int], bytes]:
         epoch, rows = source.read_with_epoch(sequence, 1_000)
         if not len(rows):
             return seen
-        for row in rows:
-            seen[epoch, sequence] = row.tobytes()
-            sequence += 1
+        raw = rows.tobytes()
+        for at in range(len(rows)):
+            seen[epoch, sequence + at] = raw[ROW_BYTES * at : ROW_BYTES * (at + 1)]
+        sequence += len(rows)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

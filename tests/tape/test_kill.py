@@ -12,7 +12,7 @@ from tests.tape.helpers import config, read_all
 from tradeback.tape.reader import TapeReader
 from tradeback.tape.writer import Tape
 
-KILLS = int(os.environ.get("TRADEBACK_KILLS", "30"))
+KILLS = int(os.environ.get("TRADEBACK_KILLS", "25"))
 ROWS_PER_SEGMENT = 700
 REPORT = struct.Struct("<IQQ")
 
@@ -27,8 +27,8 @@ report = struct.Struct("<IQQ")
 rows = make_rows(4096, salt)
 number = 0
 while True:
-    size = (number * number * 31 + salt) % 300 + 1
-    sequence = tape.append(rows[number % 3700 : number % 3700 + size])
+    size = (number * number * 31 + salt) % (40, 300, 1000)[number % 3] + 1
+    sequence = tape.append(rows[number % 3000 : number % 3000 + size])
     number += 1
     os.write(1, report.pack(tape.epoch, sequence, size))
 """
@@ -43,7 +43,7 @@ def run_and_kill(folder: Path, salt: int, dice: random.Random) -> list[tuple[int
     )
     assert process.stdout is not None
     with process:
-        raw = process.stdout.read(REPORT.size * dice.randrange(1, 60))
+        raw = process.stdout.read(REPORT.size * dice.randrange(1, 40))
         for _ in range(dice.randrange(2_000)):
             pass  # a moment that has nothing to do with the reports
         os.kill(process.pid, signal.SIGKILL)

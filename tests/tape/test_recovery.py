@@ -1,5 +1,6 @@
 """Opening after any end: what was kept stays, what may have been seen is never given another content."""
 
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def assert_no_name_reused(before: Names, after: Names) -> None:
 
 
 @pytest.fixture
-def other_boot(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], None]:
+def other_boot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], None]:
     """Call it, and the machine has been started anew."""
 
     def start() -> None:
@@ -308,10 +311,8 @@ def test_killed_while_recovering(
         raise Crash
 
     monkeypatch.setattr(recovery, step, crash)
-    try:
+    with contextlib.suppress(Crash):
         Tape.open(tmp_path, config()).close()
-    except Crash:
-        pass
     monkeypatch.setattr(recovery, step, real)
     after, _ = reopen_and_append(tmp_path)
     assert_no_name_reused(before, after)
@@ -329,7 +330,7 @@ def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
 def test_larger_segments_after_a_restart(tmp_path: Path) -> None:
     """The segment size is the session's, not the file's: a full file of before is simply continued."""
     before = write_and_kill(tmp_path, 10)
-    after, tape = reopen_and_append(tmp_path, 30, rows_per_segment=25)
+    after, _ = reopen_and_append(tmp_path, 30, rows_per_segment=25)
     assert before.items() <= after.items()
     assert [segment.first for segment in list_segments(tmp_path)] == [1, 26]
     again, _ = reopen_and_append(tmp_path, 2, rows_per_segment=3)

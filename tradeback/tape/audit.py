@@ -44,7 +44,8 @@ def describe(reader: TapeReader, progress: Progress) -> dict[str, Any]:
 
 
 def _describe_segment(segment: Segment, kinds: Any, progress: Progress) -> dict[str, Any]:
-    count = segment.row_count()
+    readable = segment.header() is not None
+    count = segment.row_count() if readable else 0
     low, high = None, None
     for row in range(0, count, CHECK_ROWS):
         rows = segment.load(row, min(CHECK_ROWS, count - row))
@@ -58,6 +59,7 @@ def _describe_segment(segment: Segment, kinds: Any, progress: Progress) -> dict[
         "first_sequence": segment.first,
         "records": count,
         "bytes": segment.size(),
+        "header_good": readable,
         "indexed": segment.index_path.exists(),
         "recv_ns_min": low,
         "recv_ns_max": high,

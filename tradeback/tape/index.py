@@ -79,7 +79,7 @@ def build_index(segment: Segment) -> Index:
         if good < min(CHECK_ROWS, count - start):
             raise TapeError(f"record {segment.first + start + good} in {segment.path} is damaged")
         symbols[start : start + len(rows)] = rows["symbol_id"]
-        exchange_us = rows["exchange_us"][rows["exchange_us"] > 0]
+        exchange_us = rows["exchange_us"][rows["exchange_us"] != 0]
         if len(exchange_us):
             exchange_min = min(exchange_min, int(exchange_us.min()))
             exchange_max = max(exchange_max, int(exchange_us.max()))

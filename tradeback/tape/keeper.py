@@ -93,8 +93,8 @@ class Keeper:
         self._sealed: deque[OpenSegment] = deque()
         self._held: deque[tuple[Segment, int]] = deque()
         self._unindexed: deque[Segment] = deque()
-        self._spare: Spare | None = None
-        self._stale: deque[Spare] = deque()
+        self._spares: deque[Spare] = deque()
+        """None or one; who pops it owns it."""
         self._saved = state
         self._wake = threading.Event()
         self._stopping = False
@@ -121,13 +121,11 @@ class Keeper:
 
     def take_spare(self, wanted: Segment) -> Spare | None:
         """The segment created ahead if it is the wanted one."""
-        spare = self._spare
-        if spare is None:
-            return None
-        self._spare = None
-        if spare.segment == wanted:
-            return spare
-        self._stale.append(spare)
+        if self._spares and self._spares[0].segment == wanted:
+            try:
+                return self._spares.popleft()
+            except IndexError:
+                pass  # the thread has just taken it for stale
         return None
 
     def rolled(self, current: OpenSegment) -> None:
@@ -169,9 +167,8 @@ class Keeper:
                 if clean:
                     save_state(self._folder, msgspec.structs.replace(self.state, clean=True))
             finally:
-                for spare in (self._spare, *self._stale):
-                    if spare is not None:
-                        spare.discard()
+                for spare in self._spares:
+                    spare.discard()
                 for entry in (*self._sealed, self._current):
                     os.close(entry.descriptor)
 
@@ -196,16 +193,17 @@ class Keeper:
         self.counters.keeper_error_last = failed
 
     def _prepare_spare(self) -> None:
-        while self._stale:
-            self._stale.popleft().discard()
-        if self._spare is not None:
-            return
         segment = self._current.segment
         following = Segment.named(self._folder, segment.epoch, segment.first + self._rows_per_segment)
+        if self._spares:
+            if self._spares[0].segment == following:
+                return
+            # The loop thread had to roll without it; it takes only the one it wants, so this is ours.
+            self._spares.popleft().discard()
         temporary = self._folder / f".{following.path.name}.spare.tmp"
         descriptor = create_segment(following, time.time_ns(), temporary)
         os.fdatasync(descriptor)
-        self._spare = Spare(following, descriptor, temporary)
+        self._spares.append(Spare(following, descriptor, temporary))
 
     def _seal_and_sync(self) -> None:
         """Sync sealed segments and the current one; position first, so that nothing is claimed too much."""
@@ -234,7 +232,11 @@ class Keeper:
         self._count()
 
     def _adopt(self, segment: Segment) -> None:
-        self._held.append((segment, segment.size()))
+        try:
+            size = segment.size()
+        except FileNotFoundError:
+            return  # removed by hand: the records are gone, the tape goes on
+        self._held.append((segment, size))
         self._unindexed.append(segment)
 
     def _index(self) -> None:

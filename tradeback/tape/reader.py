@@ -71,6 +71,8 @@ class TapeReader:
         if not segments:
             return 1
         last = segments[-1]
+        if last.header() is None:
+            return last.first
         count = last.row_count()
         if count and not len(self._verified(last, last.load(count - 1, 1), count - 1)):
             count = last.count_intact()

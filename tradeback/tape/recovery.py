@@ -83,7 +83,9 @@ def shorten(segment: Segment, rows: int) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for path in folder.glob(".*.tmp"):
+    """Files that were being made, and indexes whose segment retention had just removed."""
+    indexes = set(folder.glob("*.index")) - {segment.index_path for segment in list_segments(folder)}
+    for path in (*folder.glob(".*.tmp"), *indexes):
         path.unlink(missing_ok=True)
 
 

@@ -1,0 +1,152 @@
+"""Symbol queries, by index and by scan, against a plain filter over all records."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tape.helpers import START_US, config, make_rows, same
+from tradeback.model.errors import TapeError
+from tradeback.model.record import AGG, QUOTE, REPAIRED, TRADE, Rows
+from tradeback.tape.index import build_index, write_index
+from tradeback.tape.keeper import Keeper
+from tradeback.tape.query import IndexCache, Query, only_symbols, times_us
+from tradeback.tape.reader import TapeReader
+from tradeback.tape.segment import list_segments, offset_of
+from tradeback.tape.writer import Tape
+
+COUNT = 700
+
+
+def market_rows() -> Rows:
+    """Records with a few repaired trades that stand late on the tape, with their early times and ids."""
+    rows = make_rows(COUNT)
+    for late in range(200, COUNT, 97):
+        rows[late]["id"] -= 150
+        rows[late]["exchange_us"] = START_US + rows[late]["id"] * 1_000
+        rows[late]["kind"] = TRADE
+        rows[late]["flags"] |= REPAIRED
+    return rows
+
+
+@pytest.fixture(scope="module", params=["indexed", "scanned"])
+def reader(request: pytest.FixtureRequest) -> Iterator[TapeReader]:
+    """The same tape with indexes on its sealed segments, and without."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Tape.open(folder, config(rows_per_segment=64)) as tape:
+            tape.append(market_rows())
+        for segment in list_segments(Path(folder))[:-1]:
+            if request.param == "scanned":
+                segment.index_path.unlink(missing_ok=True)
+            else:
+                write_index(segment, build_index(segment))
+        yield TapeReader(folder)
+
+
+BOUND = st.none() | st.integers(-5_000, 1_000 * COUNT + 5_000).map(lambda offset: START_US + offset)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    symbol=st.integers(0, 7),
+    kinds=st.none() | st.sets(st.sampled_from([TRADE, QUOTE, AGG])),
+    from_us=BOUND,
+    to_us=BOUND,
+    from_id=st.none() | st.integers(0, COUNT),
+    rows_max=st.integers(1, 80) | st.just(10_000),
+    by_id=st.booleans(),
+)
+def test_against_a_plain_filter(
+    reader: TapeReader,
+    symbol: int,
+    kinds: set[int] | None,
+    from_us: int | None,
+    to_us: int | None,
+    from_id: int | None,
+    rows_max: int,
+    by_id: bool,
+) -> None:
+    wanted = []
+    for row in market_rows():
+        when = int(row["recv_ns"]) // 1_000 if row["kind"] == QUOTE else int(row["exchange_us"])
+        if (
+            row["symbol_id"] == symbol
+            and (kinds is None or row["kind"] in kinds)
+            and (from_us is None or when >= from_us)
+            and (to_us is None or when < to_us)
+            and (from_id is None or row["id"] >= from_id)
+        ):
+            wanted.append(row.item()[:-1])
+    if by_id:
+        wanted.sort(key=lambda row: row[2])
+    found = reader.symbol_rows(
+        symbol, kinds=kinds, from_us=from_us, to_us=to_us, from_id=from_id, rows_max=rows_max, by_id=by_id
+    )
+    assert [row[:-1] for row in found.tolist()] == wanted[:rows_max]
+
+
+def test_find_tells_sequences(reader: TapeReader) -> None:
+    market = market_rows()
+    for symbol in (3, None):
+        for piece in reader.find(Query(symbol, kinds=[TRADE])):
+            assert same(piece.rows, market[piece.sequences - 1])
+            assert piece.sequences.tolist() == sorted(piece.sequences.tolist())
+    pieces = list(only_symbols(reader.find(Query(None)), [2, 4]))
+    assert np.concatenate([piece.sequences for piece in pieces]).tolist() == [
+        at + 1 for at, row in enumerate(market) if row["symbol_id"] in (2, 4)
+    ]
+
+
+def test_receipt_counts_where_there_is_no_exchange_time() -> None:
+    rows = make_rows(8)
+    rows["exchange_us"][0] = 0
+    expected = [
+        recv // 1_000 if kind == QUOTE or exchange == 0 else exchange
+        for exchange, recv, kind in zip(
+            rows["exchange_us"].tolist(), rows["recv_ns"].tolist(), rows["kind"].tolist(), strict=True
+        )
+    ]
+    assert times_us(rows).tolist() == expected
+
+
+def test_while_the_tape_is_written(tmp_path: Path) -> None:
+    """The newest records are found at once, and rolls and indexing change no answer."""
+    with Tape.open(tmp_path, config(rows_per_segment=50, sync_interval_s=0.001)) as tape:
+        reader = TapeReader(tmp_path)
+        for first in range(1, 1_000, 30):
+            tape.append(make_rows(30, first))
+            everything = make_rows(first + 29)
+            wanted = everything[everything["symbol_id"] == 2]
+            assert same(reader.symbol_rows(2, rows_max=10_000), wanted)
+
+
+def test_a_damaged_record_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Keeper, "_index", lambda self: None)
+    with Tape.open(tmp_path, config(rows_per_segment=50)) as tape:
+        tape.append(make_rows(120))
+    path = list_segments(tmp_path)[0].path
+    raw = bytearray(path.read_bytes())
+    raw[offset_of(20)] ^= 1
+    path.write_bytes(raw)
+    reader = TapeReader(tmp_path)
+    with pytest.raises(TapeError, match="record 21 "):
+        reader.symbol_rows(2, rows_max=10_000)
+    assert len(reader.symbol_rows(2, rows_max=1)) == 1
+
+
+def test_retired_segments_leave_the_cache(tmp_path: Path) -> None:
+    with Tape.open(tmp_path, config(rows_per_segment=50)) as tape:
+        tape.append(make_rows(220))
+    segments = list_segments(tmp_path)
+    write_index(segments[0], build_index(segments[0]))
+    cache = IndexCache()
+    assert cache.find(segments[0]) is not None
+    assert cache.find(segments[0]) is cache.find(segments[0])
+    cache.keep_only(segments[1:])
+    segments[0].path.unlink()
+    segments[0].index_path.unlink()
+    assert cache.find(segments[0]) is None
