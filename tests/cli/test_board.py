@@ -52,9 +52,9 @@ def test_rates_are_per_second_and_follow(feed: Feed) -> None:
     assert board.rate < 1e-3
 
 
-def test_enigma_goes_to_its_symbol(feed: Feed) -> None:
+def test_enigma_goes_to_its_symbol_also_before_the_first_trade(feed: Feed) -> None:
     board = boards.Board()
-    take(board, feed, (1, 1.0, 1.0), (2, 1.0, 1.0))
+    board.take(Control({"type": "subscribed", "symbols": {}}), feed)
     for name, level in (("ETHUSDT", 61.8), ("UNKNOWN", 1.0)):
         board.take(Control({"type": "enigma", "data": {"symbol": name, "level": level}}), feed)
     assert (board.rows[1].level, board.rows[2].level) == (None, 61.8)

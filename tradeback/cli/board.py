@@ -71,15 +71,20 @@ class Board:
         """One event of the feed."""
         if isinstance(event, Batch):
             for symbol_id, price, volume in event.entries.tolist():
-                row = self.rows.get(symbol_id)
-                if row is None:
-                    row = self.rows[symbol_id] = Row(feed.symbol(symbol_id))
-                    self._by_name[row.symbol.symbol] = row
-                row.take(price, volume)
+                self._row(feed.symbol(symbol_id)).take(price, volume)
+        elif event.type == "subscribed":
+            for symbol in feed.symbols.values():
+                self._row(symbol)
         elif event.type == "enigma":
             data = event.message["data"]
             if data["symbol"] in self._by_name:
                 self._by_name[data["symbol"]].level = data["level"]
+
+    def _row(self, symbol: FeedSymbol) -> Row:
+        row = self.rows.get(symbol.id)
+        if row is None:
+            row = self.rows[symbol.id] = self._by_name[symbol.symbol] = Row(symbol)
+        return row
 
     def take_metrics(self, text: str) -> None:
         """A reading of /metrics: latencies of what passed since the reading before."""

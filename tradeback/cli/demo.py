@@ -211,7 +211,7 @@ async def _until_ready(http: "aiohttp.ClientSession") -> None:
 async def _read(feed: "Feed", board: "Board", traded: asyncio.Event) -> None:
     async for event in feed:
         board.take(event, feed)
-        if board.rows:
+        if board.trades:
             traded.set()
 
 
