@@ -134,7 +134,7 @@ def table(board: Board, rows_max: int) -> "RenderableType":
         drawn.add_column(title, justify="right")
     for row in shown:
         colour = {1: "green", -1: "red"}.get(row.direction, "")
-        price = Text(f"{row.price:,.{row.symbol.price_precision}f}", style=colour)
+        price = Text(f"{row.price:,.{row.symbol.price_precision}f}" if row.price else "", style=colour)
         level = "" if row.level is None else f"{row.level:.2f}"
         drawn.add_row(row.symbol.symbol, price, f"{row.rate:,.1f}", f"{row.trades:,}", level)
     return Group(Text(above), drawn, Text(below))
