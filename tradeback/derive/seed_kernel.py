@@ -131,12 +131,13 @@ def is_seed(half: Any, row: Any, size: Any) -> Any:
 def lots_factor(row: Any, bar: Any) -> Any:
     """Lots of the bar's grid in a lot of the record's; 0 when that is finer, so that lots do not fit."""
     digits = load_8(bar + DIGITS) - (load_8(row + tick.FLAGS) & LOW_FLAGS)
-    if digits < 0 or load_f64(row + tick.PRICE) * 10.0**digits >= LOTS_MAX:
+    if digits < 0:
         return 0
     factor = 1
-    for _ in range(digits):
+    while digits > 0:
         factor *= 10
-    return factor
+        digits -= 1
+    return factor if load_f64(row + tick.PRICE) * float(factor) < LOTS_MAX else 0
 
 
 @helper
