@@ -225,10 +225,14 @@ async def test_answers_hold_each_trade_once_while_a_flush_is_in_flight(gated: En
     flight = gated.sink.flush()
     assert flight is not None
     assert gated.sink.flush() is flight
+    ((waiting, sequence),) = gated.sink.pending()
+    assert sequence == 500
+    assert len(waiting) > 0
     gated.take(rows[500:700])
     await assert_same(gated, rows[:700])
     gate.open.set()
     await flight
+    assert gated.sink.pending() == []
     await assert_same(gated, rows[:700])
 
 

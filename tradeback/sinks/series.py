@@ -180,6 +180,16 @@ class SeriesSink:
             _log.error("series store refuses a write, retrying every %s s: %r", self._interval_s, error)
         self.last_error = str(error) or type(error).__name__
 
+    def pending(self) -> list[tuple[Bars, int]]:
+        """Closed bars (any series) taken from the state whose write is not known to have succeeded.
+
+        Each with the sequence under which they will be stored: a reader of the store counts them only where
+        the store's own position is behind it. `bars` does so itself.
+        """
+        if self._batch is None:
+            return []
+        return [(self._batch.drained.closed, self._batch.position.sequence)]
+
     async def close(self) -> None:
         """Write everything up to now, if the store takes it, and stop. The store stays open.
 
