@@ -220,6 +220,21 @@ async def test_silent_clients_are_pinged_and_cut_when_they_do_not_answer() -> No
         await ws.close()
 
 
+async def test_a_client_that_takes_its_data_needs_no_pong() -> None:
+    async with world(FeedConfig(lag_max_s=0.04)) as running:
+        running.feed.ping_idle_s = running.feed.pong_wait_s = 0.02
+        async with running.connect() as ws, running.connect() as idle:
+            await subscribe(ws, "BTCUSDT")
+            (client,) = [client for client in running.feed.clients if client.group is not None]
+            await ask(idle, {"type": "ping"})
+            for turn in range(30):
+                running.trade((1, 100.0 + turn, 1.0))
+                assert await entries(ws, 1) == [(1, 100.0 + turn, 1.0)]
+                await asyncio.sleep(0.005)
+                assert not client.pinged
+            assert client in running.feed.clients
+
+
 async def test_counters_and_latency() -> None:
     async with world() as running, running.connect() as ws:
         await subscribe(ws, "BTCUSDT")

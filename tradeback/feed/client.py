@@ -31,6 +31,7 @@ class Client(WSListener):
     """A listener of picows; the feed reads and sets its fields."""
 
     __slots__ = (
+        "batches",
         "closing",
         "cursor",
         "deferred",
@@ -64,6 +65,7 @@ class Client(WSListener):
         self.enigma: Interest = NOTHING
         self.enigma_missed = False
         self.group: Group | None = None
+        self.batches = 0
         self.place = 0
         self.cursor = 0
         self.lagging = False
@@ -83,6 +85,7 @@ class Client(WSListener):
         sock = raw.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.feed.send_buffer_bytes)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.feed.dead_peer_ms)
         self.fd = sock.fileno()
         self.plain = not transport.is_secure
         self.write = raw.write

@@ -45,10 +45,12 @@ class Subscriber(Protocol):
 class Group:
     """The live clients of one interest. `fds` (int32) runs parallel to `plain`."""
 
-    __slots__ = ("fds", "fds_address", "index", "others", "plain")
+    __slots__ = ("batches", "fds", "fds_address", "index", "others", "plain")
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.batches = 0
+        """How many times something was sent to all of them."""
         self.plain: list[Subscriber] = []
         self.others: list[Subscriber] = []
         self.fds: NDArray[np.int32] = np.zeros(4, np.int32)
@@ -190,6 +192,7 @@ class FanOut:
         plain = group.plain
         count = len(plain) + len(group.others)
         frames = -(-size // FULL_FRAME_BYTES)
+        group.batches += 1
         self.frames += frames * count
         self.bytes += size * count
         if len(plain) >= COMPILED_SEND_MIN:

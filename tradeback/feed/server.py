@@ -31,7 +31,7 @@ from tradeback.wire.frames import v1_frames
 SWEEP_S = 1.0
 """How often clients are looked after: pings, stuck readers."""
 PING_IDLE_S = 30.0
-"""A client that was silent this long gets a ping."""
+"""A client gets a ping when for this long nothing came from it and nothing was sent to it."""
 PONG_WAIT_S = 30.0
 """A client that is silent this long after a ping is cut."""
 DRAIN_S = 1.0
@@ -65,6 +65,8 @@ class Feed:
         enigma_of: EnigmaOf = no_enigma,
     ) -> None:
         self.send_buffer_bytes = config.send_buffer_bytes
+        self.dead_peer_ms = int(1_000 * (PING_IDLE_S + PONG_WAIT_S + config.lag_max_s))
+        """The kernel cuts a client whose host acknowledges nothing for this long (TCP_USER_TIMEOUT)."""
         self.now_s = 0.0
         """The loop's time at the last sweep: good enough for idleness, and free."""
         self.clients: set[Client] = set()
@@ -247,13 +249,25 @@ class Feed:
                 self._give_up(client, verdict)
         ping_before = now_s - self.ping_idle_s
         for client in [client for client in self.clients if client.heard_s < ping_before]:
-            if client.closing or client.lagging:
-                continue
-            if not client.pinged:
-                client.ping()
-            elif client.heard_s < ping_before - self.pong_wait_s:
-                self._counts.silent += 1
-                client.abort()
+            if not client.closing and not client.lagging:
+                self._probe(client, ping_before - self.pong_wait_s)
+
+    def _probe(self, client: Client, cut_before_s: float) -> None:
+        """Ping a silent client, or cut it. One that keeps up with its data is no silent one.
+
+        Behind data a dead peer is noticed without pings: its socket fills, or the kernel misses the
+        acknowledgements. Simple clients that never answer a ping therefore live as long as data flows.
+        """
+        group = client.group
+        if group is not None and group.batches != client.batches:
+            client.batches = group.batches
+            client.heard_s = self.now_s
+            client.pinged = False
+        elif not client.pinged:
+            client.ping()
+        elif client.heard_s < cut_before_s:
+            self._counts.silent += 1
+            client.abort()
 
     def _give_up(self, client: Client, verdict: Verdict) -> None:
         self._counts.aborted += 1
