@@ -1,0 +1,137 @@
+"""The memory that the ingest kernels share: one int64 array of named words, and per-symbol state.
+
+Kernels get the array's address. Words before COUNTERS are addresses and settings that Python writes;
+the rest is written by the kernels and read by Python (metrics, tests).
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradeback.ingest.names import NameTable
+from tradeback.model.limits import SEEN_WINDOW_IDS
+from tradeback.model.record import AGG, QUOTE, TRADE
+
+# Settings.
+NAME_SLOTS: Final = 0
+NAME_MASK: Final = 1
+POWERS: Final = 2
+STATES: Final = 3
+TRADE_WINDOWS: Final = 4
+AGG_WINDOWS: Final = 5
+LAG_BOUNDS: Final = 6
+LAG_COUNTS: Final = 7
+LAG_SUMS: Final = 8
+LAG_BUCKETS: Final = 9
+ALL_TO_SIDE: Final = 10
+"""1: every text frame goes to the side, to be decoded in Python (the switchable fallback)."""
+SCRATCH: Final = 11
+"""Address of a scratch area of SCRATCH_BYTES for values that are not part of a record."""
+
+# Results of one call.
+POSITION: Final = 16
+"""Address of the first byte that was not consumed."""
+SIDE_OPCODE: Final = 17
+"""First byte of the frame that stopped the call (FIN bit and opcode), or 0."""
+SIDE_ADDRESS: Final = 18
+SIDE_LENGTH: Final = 19
+SIDE_STATUS: Final = 20
+PROTOCOL_ERROR: Final = 21
+"""A WebSocket close code when the stream is broken: 1002 or 1009."""
+NEEDED_BYTES: Final = 22
+"""Whole length of a frame that has not arrived entirely; 0 when unknown."""
+
+# Counters, by kind (word + kind).
+COUNTERS: Final = 32
+MESSAGES: Final = 32
+DUPLICATES: Final = 40
+STALE: Final = 48
+"""Older than the window in which single ids are known: dropped, for it may have been seen."""
+ACCEPTED: Final = 56
+LATE_FILLS: Final = 64
+SKIPPED_IDS: Final = 72
+"""Ids that were jumped over when a higher one came; late fills are not taken off again."""
+WORDS: Final = 96
+
+KINDS: Final = (TRADE, QUOTE, AGG)
+
+STATE_BYTES: Final = 64
+"""Per symbol: the words below, eight bytes each."""
+LAST_TRADE, LAST_AGG, LAST_QUOTE, MISSING_TRADES, AGG_TILED_TO, MISSING_AGGS = 0, 8, 16, 24, 32, 40
+"""Highest id of each kind (0: none yet), ids missing below it, last trade id of the newest aggregate."""
+
+AGG_WINDOW_IDS: Final = 1_024
+TRADE_WINDOW_BYTES: Final = SEEN_WINDOW_IDS // 8
+AGG_WINDOW_BYTES: Final = AGG_WINDOW_IDS // 8
+SCRATCH_BYTES: Final = 256
+
+
+class IngestContext:
+    """Owns the arrays behind the context; grows them when symbols are added.
+
+    `address` is what kernels take. `lag_counts` and `lag_sums` are the arrays of an
+    `ops.metrics.Histogram` for exchange -> receive, bounds in us.
+    """
+
+    def __init__(
+        self,
+        lag_bounds_us: NDArray[np.int64],
+        lag_counts: NDArray[np.int64],
+        lag_sums: NDArray[np.int64],
+    ) -> None:
+        self.words: NDArray[np.int64] = np.zeros(WORDS, np.int64)
+        self.view = memoryview(self.words)
+        self.address = int(self.words.ctypes.data)
+        self.names = NameTable()
+        self._powers = np.array([float(10**k) for k in range(23)])
+        self._scratch = np.zeros(SCRATCH_BYTES, np.uint8)
+        self._lag = (lag_bounds_us, lag_counts, lag_sums)
+        self.states: NDArray[np.int64] = np.zeros((0, STATE_BYTES // 8), np.int64)
+        self.trade_windows: NDArray[np.uint64] = np.zeros((0, TRADE_WINDOW_BYTES // 8), np.uint64)
+        self.agg_windows: NDArray[np.uint64] = np.zeros((0, AGG_WINDOW_BYTES // 8), np.uint64)
+        self.words[POWERS] = self._powers.ctypes.data
+        self.words[SCRATCH] = self._scratch.ctypes.data
+        self.words[LAG_BOUNDS] = lag_bounds_us.ctypes.data
+        self.words[LAG_COUNTS] = lag_counts.ctypes.data
+        self.words[LAG_SUMS] = lag_sums.ctypes.data
+        self.words[LAG_BUCKETS] = len(lag_bounds_us)
+        self._grow(1_024)
+
+    def add_symbol(self, name: str, symbol_id: int) -> None:
+        """Make a symbol known: its frames are decoded from now on. Adding it again changes nothing."""
+        if symbol_id >= len(self.states):
+            self._grow(max(2 * len(self.states), symbol_id + 1))
+        self.names.add(name, symbol_id)
+        self._publish()
+
+    def counter(self, word: int, kind: int) -> int:
+        """One of the counters, such as DUPLICATES, for one kind."""
+        return int(self.words[word + kind])
+
+    def last_id(self, symbol_id: int, kind: int) -> int:
+        """Highest id seen of this symbol and kind; 0 when none."""
+        column = {TRADE: LAST_TRADE, AGG: LAST_AGG, QUOTE: LAST_QUOTE}[kind]
+        return int(self.states[symbol_id, column // 8])
+
+    def missing_trades(self, symbol_id: int) -> int:
+        """Trade ids below the highest that have not been seen."""
+        return int(self.states[symbol_id, MISSING_TRADES // 8])
+
+    def _grow(self, capacity: int) -> None:
+        def larger(old: NDArray[np.generic]) -> NDArray[np.generic]:
+            new = np.zeros((capacity, old.shape[1]), old.dtype)
+            new[: len(old)] = old
+            return new
+
+        self.states = larger(self.states)  # type: ignore[assignment]
+        self.trade_windows = larger(self.trade_windows)  # type: ignore[assignment]
+        self.agg_windows = larger(self.agg_windows)  # type: ignore[assignment]
+        self._publish()
+
+    def _publish(self) -> None:
+        self.words[NAME_SLOTS] = self.names.address
+        self.words[NAME_MASK] = self.names.mask
+        self.words[STATES] = self.states.ctypes.data
+        self.words[TRADE_WINDOWS] = self.trade_windows.ctypes.data
+        self.words[AGG_WINDOWS] = self.agg_windows.ctypes.data
