@@ -150,3 +150,18 @@ def test_retired_segments_leave_the_cache(tmp_path: Path) -> None:
     segments[0].path.unlink()
     segments[0].index_path.unlink()
     assert cache.find(segments[0]) is None
+
+
+def test_a_query_lets_go_of_retired_segments(tmp_path: Path) -> None:
+    """A mapped index of a removed segment would hold its disk space."""
+    with Tape.open(tmp_path, config(rows_per_segment=50)) as tape:
+        tape.append(make_rows(220))
+    first = list_segments(tmp_path)[0]
+    write_index(first, build_index(first))
+    reader = TapeReader(tmp_path)
+    reader.symbol_rows(2, rows_max=1_000)
+    assert first in reader._indexes._held
+    first.path.unlink()
+    found = reader.symbol_rows(2, rows_max=1_000)
+    assert first not in reader._indexes._held
+    assert found["id"].min() > 50

@@ -294,7 +294,7 @@ class Tape:
         try:
             os.rename(spare.temporary, spare.segment.path)
         except OSError:
-            os.close(spare.descriptor)
+            spare.discard()
             raise
         self._segment = spare.segment
         self._descriptor = spare.descriptor
