@@ -92,6 +92,27 @@ async def test_price_follows_trades_and_quotes(served: World) -> None:
     }
 
 
+async def test_price_at_a_time(served: World) -> None:
+    served.publish(trades_at([BEGIN_S, BEGIN_S + 0.0005, BEGIN_S + 500], first_id=7))
+    served.publish(trades_at([BEGIN_S + 100], symbol_id=2))
+    for at_ms, trade_id in ((0, 8), (1, 8), (499_999, 8), (500_000, 9), (9_000_000, 9)):
+        status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/price?at={BEGIN_S * 1_000 + at_ms}")
+        assert (status, answer["trade_id"]) == (200, trade_id)
+    assert answer == {
+        "symbol": "BTCUSDT",
+        "price": 102.0,
+        "bid": None,
+        "ask": None,
+        "volume": 0.5,
+        "timestamp": BEGIN_S * 1_000 + 500_000,
+        "trade_id": 9,
+    }
+    status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/price?at={BEGIN_S * 1_000 - 1}")
+    assert (status, answer["error"]["code"]) == (404, "no_trade")
+    status, answer = await get(served, "/api/v1/symbols/BTCUSDT/price?at=yesterday")
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+
+
 async def test_enigma(served: World) -> None:
     assert (await get(served, "/api/v1/symbols/BTCUSDT/enigma"))[0] == 503
     served.trade((1, 100.0, 1.0), (1, 200.0, 1.0), (1, 150.0, 1.0))

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from aiohttp import web
 
 from tradeback.api.bars import BarsInMemory, PendingBars, series_of
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import ApiError, json_response
-from tradeback.api.params import one_of, read_cursor, time_range, whole_number, write_cursor
+from tradeback.api.params import milliseconds, one_of, read_cursor, time_range, whole_number, write_cursor
 from tradeback.api.shapes import (
     DerivedSeries,
     Json,
     bars_json,
     enigma_json,
+    price_at_json,
     price_json,
     symbol_json,
     ticks_json,
@@ -27,11 +29,16 @@ from tradeback.derive.layout import RESOLUTIONS
 from tradeback.model.limits import BARS_PER_ANSWER_MAX, TICKS_PER_ANSWER_MAX
 from tradeback.model.record import TRADE
 from tradeback.model.symbols import Symbol
+from tradeback.tape.reader import TapeReader
 
 TICKS_DEFAULT = 500
 TICKS_WINDOW_US = 3_600 * 1_000_000
 """Ticks without `from` begin this long before `to`, or before now."""
 ALWAYS_US = 1 << 62
+LOOK_BACK_FIRST_US = 1_000_000
+LOOK_BACK_MAX_US = 10_000_000_000_000
+"""116 days; the tape is kept for a week."""
+LOOK_BACK_ROWS_MAX = 1 << 24
 
 Answer = TypeVar("Answer")
 
@@ -58,8 +65,11 @@ class MarketRoutes:
         return json_response([symbol_json(symbol) for symbol in self._context.symbols])
 
     async def price(self, request: web.Request) -> web.Response:
-        """Latest price; see shapes.price_json."""
+        """Latest price, or with `at` (unix ms) the last trade at or before that time; see shapes."""
         symbol = self._symbol(request)
+        at_ms = milliseconds(request.query, "at")
+        if at_ms is not None:
+            return json_response(await _in_thread(partial(self._read_price_at, symbol, at_ms)))
         state = self._derived().latest(symbol.id)
         found = price_json(symbol, state) if state is not None else None
         if found is None:
@@ -100,6 +110,25 @@ class MarketRoutes:
             cursor = [from_us, to_us, None]
         return json_response(await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor)))
 
+    def _read_price_at(self, symbol: Symbol, at_ms: int) -> Json:
+        """Look back from `at_ms` in ever longer steps, so that a busy symbol costs a second of the tape."""
+        reader = self._reader()
+        end_us, width_us = (at_ms + 1) * 1_000, LOOK_BACK_FIRST_US
+        while end_us > 0 and width_us <= LOOK_BACK_MAX_US:
+            begin_us = max(0, end_us - width_us)
+            rows = reader.symbol_rows(
+                symbol.id, kinds=(TRADE,), from_us=begin_us, to_us=end_us, rows_max=LOOK_BACK_ROWS_MAX
+            )
+            if len(rows):
+                return price_at_json(symbol, rows[np.argmax(rows["id"])])
+            end_us, width_us = begin_us, 10 * width_us
+        raise ApiError(404, "no_trade", f"the tape holds no trade of {symbol.symbol} at or before that time")
+
+    def _reader(self) -> TapeReader:
+        if self._context.reader is None:
+            raise ApiError(503, "not_ready", "the tape cannot be read yet; try again in a moment")
+        return self._context.reader
+
     def _read_bars(self, memory: BarsInMemory, from_us: int, to_us: int) -> list[Json]:
         store = self._context.series
         rows = series_of(memory, store, from_us, min(to_us, ALWAYS_US), BARS_PER_ANSWER_MAX)
@@ -108,10 +137,7 @@ class MarketRoutes:
     def _read_ticks(
         self, symbol_id: int, limit: int, from_us: int | None, to_us: int | None, from_id: int | None
     ) -> Json:
-        reader = self._context.reader
-        if reader is None:
-            raise ApiError(503, "not_ready", "the tape cannot be read yet; try again in a moment")
-        rows = reader.symbol_rows(
+        rows = self._reader().symbol_rows(
             symbol_id,
             kinds=(TRADE,),
             from_us=from_us,

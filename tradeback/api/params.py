@@ -41,6 +41,16 @@ def time_range(query: Mapping[str, str]) -> tuple[int | None, int | None]:
     return from_us, to_us
 
 
+def milliseconds(query: Mapping[str, str], name: str) -> int | None:
+    """Unix milliseconds; None when it is not there."""
+    text = query.get(name)
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 14):
+        raise _bad(f"{name} is {text[:40]!r}; it must be a time in unix milliseconds, such as 1700000000000")
+    return int(text)
+
+
 def whole_number(query: Mapping[str, str], name: str, default: int, largest: int) -> int:
     """A number from 1 to `largest`."""
     text = query.get(name)

@@ -64,6 +64,19 @@ def price_json(symbol: Symbol, state: np.void) -> Json | None:
     }
 
 
+def price_at_json(symbol: Symbol, trade: np.void) -> Json:
+    """A trade of the tape as the price at a time. Past quotes are not looked up: bid and ask are null."""
+    return {
+        "symbol": symbol.symbol,
+        "price": _finite(trade["price"]),
+        "bid": None,
+        "ask": None,
+        "volume": _finite(trade["quantity"]),
+        "timestamp": int(trade["exchange_us"]) // 1_000,
+        "trade_id": int(trade["id"]),
+    }
+
+
 def enigma_json(symbol: Symbol, enigma: Enigma) -> Json:
     """Enigma and its levels; `timestamp` is the exchange time of the trade in unix ms."""
     return {

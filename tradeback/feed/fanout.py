@@ -180,9 +180,11 @@ class FanOut:
         self._sending = True
         touched = self._touched
         self.encoded += self._results[at.FRAMES]
-        for word in range(0, count * at.TOUCHED_WORDS, at.TOUCHED_WORDS):
-            self._send(self._groups[touched[word]], touched[word + 1], touched[word + 2])
-        self._sending = False
+        try:
+            for word in range(0, count * at.TOUCHED_WORDS, at.TOUCHED_WORDS):
+                self._send(self._groups[touched[word]], touched[word + 1], touched[word + 2])
+        finally:
+            self._sending = False
         if self._stalled:
             for client in self._stalled:
                 self.leave(client)

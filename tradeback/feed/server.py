@@ -15,6 +15,7 @@ from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRe
 
 from tradeback.feed.catchup import CatchUp
 from tradeback.feed.client import Client
+from tradeback.feed.counts import Counts, families
 from tradeback.feed.enigma import EnigmaChannel, EnigmaOf
 from tradeback.feed.fanout import FanOut, HotTape
 from tradeback.feed.ladder import LagWatch, Verdict
@@ -51,7 +52,8 @@ def no_enigma(symbol_id: int) -> None:
 class Feed:
     """The WebSocket feed over one tape.
 
-    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None.
+    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `enabled`:
+    feature.binary_websocket; without it every upgrade gets a 404.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Feed:
         *,
         latest_price: LatestPrice = no_price,
         enigma_of: EnigmaOf = no_enigma,
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self.send_buffer_bytes = config.send_buffer_bytes
         self.dead_peer_ms = int(1_000 * (PING_IDLE_S + PONG_WAIT_S + config.lag_max_s))
         """The kernel cuts a client whose host acknowledges nothing for this long (TCP_USER_TIMEOUT)."""
@@ -78,10 +82,10 @@ class Feed:
         self._clock = clock
         self._tape = tape
         self._catchup = CatchUp(tape, symbols)
-        self._enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
-        self._requests = Requests(clock, symbols, self.fanout, self._catchup, self._enigma, latest_price)
-        self._lagging: set[Client] = set()
-        self._counts = _Counts()
+        self.enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
+        self.requests = Requests(clock, symbols, self.fanout, self._catchup, self.enigma, latest_price)
+        self.lagging: set[Client] = set()
+        self.counts = Counts()
         self._since_ns = clock.wall_ns()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty: asyncio.Event | None = None
@@ -94,7 +98,7 @@ class Feed:
         """From now on rows may come. Loop thread; the kernel modules were imported by a thread before."""
         self.fanout.attach()
         self._catchup.attach()
-        for client in self._lagging:
+        for client in self.lagging:
             client.cursor = self.fanout.position
         self._since_ns = self._clock.wall_ns()
 
@@ -109,7 +113,7 @@ class Feed:
                 self.publish_latency.sums[0] += late_us * trades
             else:
                 self.publish_latency.observe(late_us, trades)
-            self._counts.trades += trades
+            self.counts.trades += trades
 
     def start(self) -> None:
         """Begin to look after clients. Needs the running loop."""
@@ -140,11 +144,13 @@ class Feed:
 
     def accept(self, request: WSUpgradeRequest) -> Client | WSUpgradeResponseWithListener:
         """Answer an upgrade request: a client, or an HTTP error."""
+        if not self._enabled:
+            return _decline(Declined(404, "not_found", "the feed is switched off (feature.binary_websocket)"))
         outcome = negotiate(request.path.decode("latin-1"), request.headers)
         if isinstance(outcome, Declined):
             return _decline(outcome)
         if len(self.clients) >= self._config.clients_max:
-            self._counts.refused += 1
+            self.counts.refused += 1
             return _decline(Declined(503, "too_many_clients", "the feed is full; try again later"))
         client = Client(self)
         if outcome.subprotocol is None:
@@ -156,7 +162,7 @@ class Feed:
 
     def connected(self, client: Client) -> None:
         self.clients.add(client)
-        self._counts.connected += 1
+        self.counts.connected += 1
 
     def disconnected(self, client: Client) -> None:
         self.leaving(client)
@@ -167,19 +173,19 @@ class Feed:
     def leaving(self, client: Client) -> None:
         """Nothing is delivered to this client any more."""
         self.fanout.leave(client)
-        self._enigma.change(client, frozenset())
-        self._lagging.discard(client)
+        self.enigma.change(client, frozenset())
+        self.lagging.discard(client)
 
     def request(self, client: Client, text: bytes) -> None:
         """One text message of a live client."""
-        self._requests.handle(client, text)
-        if self._enigma.wanted and "enigma" not in self._timers:
+        self.requests.handle(client, text)
+        if self.enigma.wanted and "enigma" not in self._timers:
             self._publish_enigma()
 
     def refuse_binary(self, client: Client) -> None:
         """Answer a binary message: clients speak JSON text."""
         answer = control.error(control.BAD_REQUEST, "binary messages are not understood; send JSON text")
-        self._requests.refuse(client, answer)
+        self.requests.refuse(client, answer)
 
     def stalled(self, client: Client) -> None:
         """A client's socket is full: from here on only a cursor is kept for it."""
@@ -188,8 +194,8 @@ class Feed:
         client.lagging = True
         client.cursor = self.fanout.position
         client.watch = LagWatch(asyncio.get_running_loop().time(), client.unsent_bytes())
-        self._lagging.add(client)
-        self._counts.lagged += 1
+        self.lagging.add(client)
+        self.counts.lagged += 1
         self.fanout.stalled(client)
         client.transport.pause_reading()
 
@@ -199,13 +205,13 @@ class Feed:
             self._give_up(client, Verdict.BEHIND)
             return
         client.lagging = False
-        self._lagging.discard(client)
+        self.lagging.discard(client)
         entries = self._catchup.entries(client.interest, client.cursor, self.fanout.position)
         if len(entries):
-            self._counts.conflated += len(entries)
+            self.counts.conflated += len(entries)
             client.write(v1_frames(entries))
         if not client.lagging:
-            self._enigma.drained(client)
+            self.enigma.drained(client)
         if client.lagging:
             return
         client.watch = None
@@ -239,7 +245,7 @@ class Feed:
         self._arm_sweep()
         now_s = self.now_s = asyncio.get_running_loop().time()
         oldest = self._oldest_hot()
-        for client in list(self._lagging):
+        for client in list(self.lagging):
             if client.watch is None:
                 continue
             verdict = client.watch.judge(
@@ -266,11 +272,11 @@ class Feed:
         elif not client.pinged:
             client.ping()
         elif client.heard_s < cut_before_s:
-            self._counts.silent += 1
+            self.counts.silent += 1
             client.abort()
 
     def _give_up(self, client: Client, verdict: Verdict) -> None:
-        self._counts.aborted += 1
+        self.counts.aborted += 1
         client.close(WSCloseCode.TRY_AGAIN_LATER, verdict.value)
 
     def _oldest_hot(self) -> int:
@@ -279,8 +285,8 @@ class Feed:
     def _publish_enigma(self) -> None:
         """Send what changed, and come again while anybody listens."""
         self._timers.pop("enigma", None)
-        self._enigma.publish()
-        if self._enigma.wanted:
+        self.enigma.publish()
+        if self.enigma.wanted:
             self._timers["enigma"] = asyncio.get_running_loop().call_later(
                 self._config.enigma_interval_s, self._publish_enigma
             )
@@ -289,47 +295,11 @@ class Feed:
 
     def health(self) -> ComponentHealth:
         """Starting until the kernels are attached, then ok."""
-        state = "ok" if self.ready else "starting"
-        return ComponentHealth("feed", state, self._since_ns)  # type: ignore[arg-type]
+        return ComponentHealth("feed", "ok" if self.ready else "starting", self._since_ns)
 
     def collect(self) -> Iterator[Family]:
         """The feed's numbers."""
-        counts, fanout = self._counts, self.fanout
-        for name, kind, text, value in (
-            ("feed_clients", "gauge", "WebSocket clients now", len(self.clients)),
-            ("feed_lagging", "gauge", "clients that read too slowly now", len(self._lagging)),
-            ("feed_groups", "gauge", "distinct interests of live clients", fanout.groups),
-            ("feed_connected", "counter", "clients that ever connected", counts.connected),
-            ("feed_refused", "counter", "clients refused because the feed was full", counts.refused),
-            ("feed_trades", "counter", "trades published", counts.trades),
-            ("feed_encoded_frames", "counter", "binary frames encoded", fanout.encoded),
-            ("feed_sent_frames", "counter", "binary frames sent, all clients together", fanout.frames),
-            ("feed_sent_bytes", "counter", "bytes of those frames", fanout.bytes),
-            ("feed_enigma_messages", "counter", "Enigma messages sent", self._enigma.messages),
-            ("feed_lagged", "counter", "times a client began to lag", counts.lagged),
-            ("feed_conflated_entries", "counter", "entries that stood for several trades", counts.conflated),
-            ("feed_aborted", "counter", "clients given up because they read too slowly", counts.aborted),
-            ("feed_silent", "counter", "clients cut because they answered no ping", counts.silent),
-            ("feed_requests", "counter", "control requests served", self._requests.served),
-        ):
-            yield Family(f"tradeback_{name}", kind, text).add(value)  # type: ignore[arg-type]
-        refused = Family("tradeback_feed_errors", "counter", "control requests refused, by code")
-        for code, count in self._requests.refused.items():
-            refused.add(count, code=code)
-        yield refused
-        yield Family("tradeback_publish_latency_seconds", "histogram", "receive to last send, per trade").add(
-            self.publish_latency
-        )
-
-
-class _Counts:
-    """Plain counters."""
-
-    __slots__ = ("aborted", "conflated", "connected", "lagged", "refused", "silent", "trades")
-
-    def __init__(self) -> None:
-        self.connected = self.refused = self.trades = 0
-        self.lagged = self.conflated = self.aborted = self.silent = 0
+        return families(self)
 
 
 def _decline(outcome: Declined) -> WSUpgradeResponseWithListener:
