@@ -62,7 +62,7 @@ IMPURE_STDLIB = {
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 80
 
-FLOW_TESTS = {"tests/feed/test_slow_readers.py"}
+FLOW_TESTS = {"tests/feed/test_slow_readers.py", "tests/tape/test_cli.py", "tests/tape/test_kill.py"}
 """Tests of a whole room, that belong to no single module."""
 
 BANNED = {
