@@ -202,8 +202,7 @@ async def test_stopping_closes_with_1001() -> None:
 
 async def test_silent_clients_are_pinged_and_cut_when_they_do_not_answer() -> None:
     async with world(FeedConfig(lag_max_s=0.04)) as running:  # a sweep every 10 ms
-        running.feed.ping_idle_s = 0.02
-        running.feed.pong_wait_s = 0.02
+        running.feed.ping_idle_s = running.feed.pong_wait_s = 0.09
         ws = await running.connect()
         reader, writer = await asyncio.open_connection("127.0.0.1", running.front.port)
         writer.write(
@@ -222,12 +221,12 @@ async def test_silent_clients_are_pinged_and_cut_when_they_do_not_answer() -> No
 
 async def test_a_client_that_takes_its_data_needs_no_pong() -> None:
     async with world(FeedConfig(lag_max_s=0.04)) as running:
-        running.feed.ping_idle_s = running.feed.pong_wait_s = 0.02
+        running.feed.ping_idle_s = running.feed.pong_wait_s = 0.09
         async with running.connect() as ws, running.connect() as idle:
             await subscribe(ws, "BTCUSDT")
             (client,) = [client for client in running.feed.clients if client.group is not None]
             await ask(idle, {"type": "ping"})
-            for turn in range(30):
+            for turn in range(60):
                 running.trade((1, 100.0 + turn, 1.0))
                 assert await entries(ws, 1) == [(1, 100.0 + turn, 1.0)]
                 await asyncio.sleep(0.005)
