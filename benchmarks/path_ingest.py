@@ -35,8 +35,6 @@ WARM_UP_SECONDS = 0.3
 DRAIN_SECONDS_MAX = 10.0
 FIRST_FRAMES_ID = FIRST_ID - 1
 """Id of the frame that each line is sent at first, before the blast."""
-LINES = 3
-"""The engine has one connection per stream kind."""
 
 CEILING, EMPTY, BASE = "socket ceiling: read, drop", "picows, empty callback", "picows, orjson + float + dict"
 INTAKE, ENGINE = "tradeback, line + decode + tape", "tradeback run, everything"
@@ -79,8 +77,9 @@ class _ChildClient:
 class _EngineClient:
     """The whole engine: counted on the tape's files."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, first_frames: int) -> None:
         self._engine = engine
+        self._first_frames = first_frames
         self._data = engine.folder / "data"
 
     def snap(self) -> Snapshot:
@@ -90,7 +89,8 @@ class _EngineClient:
     def wrong(self, tally: Tally) -> str:
         """Read the tape and compare."""
         got = sums(self._data)
-        want = (tally.frames + LINES, tally.id_sum + LINES * FIRST_FRAMES_ID, True)
+        first = self._first_frames
+        want = (tally.frames + first, tally.id_sum + first * FIRST_FRAMES_ID, True)
         return "" if (got.rows, got.id_sum, got.intact) == want else f"{got} on the tape instead of {want}"
 
 
@@ -114,7 +114,7 @@ def _client(
             engine.wait_ready()
             exchange.wait_streams("trade", len(names))
             engine.wait_quiet(exchange)
-            yield _EngineClient(engine)
+            yield _EngineClient(engine, exchange.do("first_frames"))
         return
     folder = tempfile.mkdtemp(prefix="tradeback-intake-")
     starts: dict[str, Callable[[], Child]] = {

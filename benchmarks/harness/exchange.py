@@ -99,6 +99,10 @@ class _Exchange:
         open_lines = [line for line in list(self.lines) if not line.closed]
         return sum(stream.endswith(f"@{kind}") for line in open_lines for stream in list(line.streams))
 
+    def first_frames(self) -> int:
+        """How many frames the open lines were sent when they subscribed."""
+        return sum(line.first_frames for line in list(self.lines) if not line.closed)
+
     def rest_quiet_s(self) -> tuple[int, float]:
         """(requests so far, seconds since the last one)."""
         return self.rest.requests, time.monotonic() - self.rest.last_request_s

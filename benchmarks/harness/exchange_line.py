@@ -46,6 +46,7 @@ class Line(threading.Thread):
         super().__init__(daemon=True)
         self.streams: list[str] = []
         self.path = ""
+        self.first_frames = 0
         self._sock = sock
         self._tls = tls
         self._jobs: queue.SimpleQueue[Callable[[socket.socket], Any]] = queue.SimpleQueue()
@@ -118,4 +119,5 @@ class Line(threading.Thread):
                 if fresh:
                     seen = {stream.partition("@")[2]: stream for stream in reversed(self.streams)}
                     self._sock.sendall(b"".join(first_frame(stream) for stream in seen.values()))
+                    self.first_frames = len(seen)
         return True
