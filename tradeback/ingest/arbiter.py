@@ -19,6 +19,8 @@ from tradeback.ingest.context import (
     AGG_WINDOW_IDS,
     AGG_WINDOWS,
     DUPLICATES,
+    FROM_AGG,
+    FROM_TRADE,
     LAST_AGG,
     LAST_QUOTE,
     LAST_TRADE,
@@ -89,11 +91,17 @@ def mark_seen(window: Any, identifier: Any, size: Any) -> None:
 
 
 @helper
+def _clear(window: Any, size: Any) -> None:
+    """Forget all ids."""
+    for index in range(size >> 6):
+        store_64(window + 8 * index, 0)
+
+
+@helper
 def _advance(window: Any, last: Any, identifier: Any, size: Any) -> None:
     """Move the window's end from `last` up to `identifier`: ids between are unseen."""
-    if identifier - last >= size or last == 0:
-        for index in range(size >> 6):
-            store_64(window + 8 * index, 0)
+    if identifier - last >= size:
+        _clear(window, size)
     else:
         for skipped in range(last + 1, identifier):
             word, mask = _bit_of(window, skipped, size)
@@ -102,11 +110,20 @@ def _advance(window: Any, last: Any, identifier: Any, size: Any) -> None:
 
 
 @helper
-def take_id(window: Any, last_address: Any, missing_address: Any, identifier: Any, size: Any) -> Any:
+def take_id(
+    window: Any, last_address: Any, missing_address: Any, from_address: Any, identifier: Any, size: Any
+) -> Any:
     """Arbitrate one id. Returns (DROP, NEW, FILL or OLD; ids that were jumped over)."""
     last = load_i64(last_address)
+    lowest = load_i64(from_address) - 1
+    if lowest < 0:
+        _clear(window, size)
+        mark_seen(window, identifier, size)
+        store_64(last_address, identifier)
+        store_64(from_address, identifier + 1)
+        return NEW, 0
     if identifier > last:
-        skipped = identifier - last - 1 if last > 0 else 0
+        skipped = identifier - last - 1
         _advance(window, last, identifier, size)
         store_64(last_address, identifier)
         if skipped > 0:
@@ -117,9 +134,11 @@ def take_id(window: Any, last_address: Any, missing_address: Any, identifier: An
     if is_seen(window, identifier, size):
         return DROP, 0
     mark_seen(window, identifier, size)
-    missing = load_i64(missing_address)
-    if missing > 0:
-        store_64(missing_address, missing - 1)
+    if identifier < lowest:
+        store_64(from_address, identifier + 1)
+        store_64(missing_address, load_i64(missing_address) + lowest - identifier - 1)
+    else:
+        store_64(missing_address, load_i64(missing_address) - 1)
     return FILL, 0
 
 
@@ -141,13 +160,22 @@ def take_row(context: Any, row: Any) -> Any:
     if kind == TRADE:
         window = load_i64(context + 8 * TRADE_WINDOWS) + TRADE_WINDOW_BYTES * symbol_id
         if load_8(row + FLAGS) & STAND_IN:
-            _cover(window, state, row)
+            _cover(context, window, state, row)
             bump(context, ACCEPTED, kind, 1)
             return True
-        verdict, skipped = take_id(window, state + LAST_TRADE, state + MISSING_TRADES, identifier, SEEN_WINDOW_IDS)
+        verdict, skipped = take_id(
+            window,
+            state + LAST_TRADE,
+            state + MISSING_TRADES,
+            state + FROM_TRADE,
+            identifier,
+            SEEN_WINDOW_IDS,
+        )
     else:
         window = load_i64(context + 8 * AGG_WINDOWS) + AGG_WINDOW_BYTES * symbol_id
-        verdict, skipped = take_id(window, state + LAST_AGG, state + MISSING_AGGS, identifier, AGG_WINDOW_IDS)
+        verdict, skipped = take_id(
+            window, state + LAST_AGG, state + MISSING_AGGS, state + FROM_AGG, identifier, AGG_WINDOW_IDS
+        )
         if verdict == NEW:
             store_64(state + AGG_TILED_TO, int(load_f64(row + ASK_QUANTITY)))
     if verdict == DROP:
@@ -166,24 +194,37 @@ def take_row(context: Any, row: Any) -> Any:
 
 
 @helper
-def _cover(window: Any, state: Any, row: Any) -> None:
-    """A stand-in: every unseen id from its first missing one up to its own counts as seen from now on."""
+def _cover(context: Any, window: Any, state: Any, row: Any) -> None:
+    """A stand-in: every unseen id from its first missing one up to its own counts as seen from now on.
+
+    Ids that have left the window keep their place in the count of missing ones.
+    """
     last = load_i64(state + LAST_TRADE)
+    lowest = load_i64(state + FROM_TRADE) - 1
     top = load_i64(row + ID)
     first = int(load_f64(row + ASK))
+    if lowest < 0:
+        _clear(window, SEEN_WINDOW_IDS)
+        lowest = first
+        last = first - 1
+        store_64(state + FROM_TRADE, first + 1)
+    missing = load_i64(state + MISSING_TRADES)
     if top > last:
         _advance(window, last, top, SEEN_WINDOW_IDS)
         store_64(state + LAST_TRADE, top)
-        if last > 0 and first > last + 1:
-            store_64(state + MISSING_TRADES, load_i64(state + MISSING_TRADES) + first - last - 1)
+        if first > last + 1:
+            missing += first - last - 1
+            bump(context, SKIPPED_IDS, TRADE, first - last - 1)
     else:
         store_8(row + FLAGS, load_8(row + FLAGS) | LATE)
-    missing = load_i64(state + MISSING_TRADES)
-    for identifier in range(max(first, top - SEEN_WINDOW_IDS + 1), top + 1):
+    for identifier in range(max(first, max(last, top) - SEEN_WINDOW_IDS + 1), top + 1):
         if not is_seen(window, identifier, SEEN_WINDOW_IDS):
             mark_seen(window, identifier, SEEN_WINDOW_IDS)
-            if identifier <= last:
-                missing = max(0, missing - 1)
+            if lowest <= identifier <= last:
+                missing -= 1
+    if first < lowest:
+        store_64(state + FROM_TRADE, first + 1)
+        missing += max(0, lowest - top - 1)
     store_64(state + MISSING_TRADES, missing)
 
 
@@ -197,7 +238,7 @@ def restore_rows(context: Any, rows: Any, count: Any) -> Any:
     for index in range(count):
         row = rows + ROW_BYTES * index
         kind = load_8(row + KIND)
-        if (kind == TRADE or kind == AGG or kind == QUOTE) and not take_row(context, row):
+        if kind in (TRADE, AGG, QUOTE) and not take_row(context, row):
             refused += 1
     return refused
 
@@ -207,7 +248,7 @@ def find_uncertified(context: Any, rows: Any, count: Any, found: Any) -> Any:
     """Which aggregates among `count` tape records name trades that were never seen.
 
     Writes their indexes to int64 `found` and returns their number. Ids that have left the window cannot
-    be judged and count as seen; so do aggregates that reach below the first trade ever seen.
+    be judged and count as seen, and so do ids below the lowest trade ever seen: they came before us.
     """
     number = 0
     for index in range(count):
@@ -218,12 +259,12 @@ def find_uncertified(context: Any, rows: Any, count: Any, found: Any) -> Any:
         state = load_i64(context + 8 * STATES) + STATE_BYTES * symbol_id
         window = load_i64(context + 8 * TRADE_WINDOWS) + TRADE_WINDOW_BYTES * symbol_id
         last = load_i64(state + LAST_TRADE)
-        first_id = int(load_f64(row + ASK))
+        lowest = load_i64(state + FROM_TRADE) - 1
+        if lowest < 0:
+            last = -1
+        first_id = max(int(load_f64(row + ASK)), lowest, last - SEEN_WINDOW_IDS + 1)
         for identifier in range(first_id, int(load_f64(row + ASK_QUANTITY)) + 1):
-            unseen = identifier > last
-            if not unseen and identifier > last - SEEN_WINDOW_IDS:
-                unseen = not is_seen(window, identifier, SEEN_WINDOW_IDS)
-            if unseen:
+            if identifier > last or not is_seen(window, identifier, SEEN_WINDOW_IDS):
                 store_64(found + 8 * number, index)
                 number += 1
                 break

@@ -59,7 +59,10 @@ KINDS: Final = (TRADE, QUOTE, AGG)
 STATE_BYTES: Final = 64
 """Per symbol: the words below, eight bytes each."""
 LAST_TRADE, LAST_AGG, LAST_QUOTE, MISSING_TRADES, AGG_TILED_TO, MISSING_AGGS = 0, 8, 16, 24, 32, 40
-"""Highest id of each kind (0: none yet), ids missing below it, last trade id of the newest aggregate."""
+"""Highest id of each kind, ids missing between the lowest and it, last trade id of the newest aggregate."""
+FROM_TRADE, FROM_AGG = 48, 56
+"""Lowest id + 1, where the tape's claim to completeness begins; 0: none yet. A new listing begins with
+id 0, so the highest id alone cannot tell."""
 
 AGG_WINDOW_IDS: Final = 1_024
 TRADE_WINDOW_BYTES: Final = SEEN_WINDOW_IDS // 8
@@ -81,7 +84,7 @@ class IngestContext:
         lag_sums: NDArray[np.int64],
     ) -> None:
         self.words: NDArray[np.int64] = np.zeros(WORDS, np.int64)
-        self.view = memoryview(self.words)
+        self.view = self.words.data
         self.address = int(self.words.ctypes.data)
         self.names = NameTable()
         self._powers = np.array([float(10**k) for k in range(23)])
@@ -110,12 +113,12 @@ class IngestContext:
         return int(self.words[word + kind])
 
     def last_id(self, symbol_id: int, kind: int) -> int:
-        """Highest id seen of this symbol and kind; 0 when none."""
+        """Highest id seen of this symbol and kind; 0 also when none."""
         column = {TRADE: LAST_TRADE, AGG: LAST_AGG, QUOTE: LAST_QUOTE}[kind]
         return int(self.states[symbol_id, column // 8])
 
     def missing_trades(self, symbol_id: int) -> int:
-        """Trade ids below the highest that have not been seen."""
+        """Trade ids between the lowest and the highest that have not been seen."""
         return int(self.states[symbol_id, MISSING_TRADES // 8])
 
     def _grow(self, capacity: int) -> None:

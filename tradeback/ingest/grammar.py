@@ -58,13 +58,17 @@ _NULL = int.from_bytes(b"null", "little")
 _COLON_QUOTE = 0x223A22  # ":"
 _QUOTE_BYTE, _COMMA, _OPEN, _CLOSE = 34, 44, 123, 125
 
-# Which keys were seen: a repeated key makes the frame one for the slow path.
+# Which keys were seen with the type of value that means something.
 _E, _S, _P, _Q, _BID, _BID_QUANTITY, _ASK, _ASK_QUANTITY, _T, _EVENT_TIME, _ID_T, _ID_A, _ID_U, _F, _L, _M = (
     1 << bit for bit in range(16)
 )
 _TRADE_KEYS = _E | _S | _P | _Q | _T | _ID_T | _M
 _AGG_KEYS = _E | _S | _P | _Q | _T | _ID_A | _F | _L | _M
 _QUOTE_KEYS = _S | _BID | _BID_QUANTITY | _ASK | _ASK_QUANTITY | _ID_U
+_NO_TRADE_KEYS = _BID | _BID_QUANTITY | _ASK | _ASK_QUANTITY | _ID_U
+_FIRST_LETTER = 64
+_NO_QUOTE_LETTERS = sum(1 << (letter - _FIRST_LETTER) for letter in b"epqTtm")
+"""Keys that a quote never has, whatever their type, as bits above _FIRST_LETTER."""
 
 
 @helper
@@ -79,7 +83,7 @@ def to_us(time: Any) -> Any:
 def skip_wrapper(address: Any, end: Any, scratch: Any) -> Any:
     """Step over `{"stream":"...","data":` of a combined frame. Returns the payload's address, or 0.
 
-    A raw frame is returned as it is. A stream name with non-ASCII bytes is left to the slow path.
+    A raw frame is returned as it is.
     """
     if load_i64(address) != _STREAM_KEY:
         store_64(scratch + STREAM_START, 0)
@@ -125,7 +129,9 @@ def read_kind(address: Any) -> Any:
 
 
 @helper
-def store_trade(row: Any, scratch: Any, kind: Any, symbol_id: Any, trade_id: Any, time: Any, event: Any) -> None:
+def store_trade(
+    row: Any, scratch: Any, kind: Any, symbol_id: Any, trade_id: Any, time: Any, event: Any
+) -> None:
     """The integer fields of a trade or aggregate; `time` and `event` in ms or us."""
     store_64(row + EXCHANGE_US, to_us(time))
     store_64(row + ID, trade_id)
@@ -180,6 +186,7 @@ def read_event(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers: 
     area. Receive time, line and checksum are the caller's.
     """
     seen = 0
+    letters = 0
     kind = 0
     symbol_id = UNKNOWN
     price = quantity = ask = ask_quantity = 0.0
@@ -196,6 +203,12 @@ def read_event(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers: 
         key = (word >> 8) & 0xFF
         if key < 32 or key == _QUOTE_BYTE or key == 92 or key > 126:
             return NOT_MINE, address
+        if key >= _FIRST_LETTER:
+            # In JSON the last of repeated keys wins, whatever its type: not here.
+            letter = 1 << (key - _FIRST_LETTER)
+            if letters & letter:
+                return NOT_MINE, address
+            letters |= letter
         address += 4
         byte = load_8(address)
         bit = 0
@@ -261,10 +274,7 @@ def read_event(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers: 
             if key == 109:  # m
                 bit = _M
                 maker = flag
-        if bit != 0:
-            if seen & bit:
-                return NOT_MINE, address
-            seen |= bit
+        seen |= bit
         byte = load_8(address)
         address += 1
         if byte == _CLOSE:
@@ -272,8 +282,8 @@ def read_event(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers: 
         if byte != _COMMA or address >= end:
             return NOT_MINE, address
     if kind == 0:
-        # A quote has neither an event name nor a time. The same keys with other types are something else.
-        if (seen & _QUOTE_KEYS) != _QUOTE_KEYS or seen & (_E | _P | _Q | _T | _ID_T | _M):
+        # A quote has neither an event name nor a time.
+        if (seen & _QUOTE_KEYS) != _QUOTE_KEYS or letters & _NO_QUOTE_LETTERS:
             return NOT_MINE, address
         store_64(row + EXCHANGE_US, 0)
         store_64(row + ID, update_id)
@@ -282,13 +292,13 @@ def read_event(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers: 
         store_64(scratch + EVENT_US, 0)
     elif kind == TRADE:
         # Until June 2024 trades carried the order ids b and a, which are integers here.
-        if (seen & _TRADE_KEYS) != _TRADE_KEYS or seen & (_BID | _ASK | _ID_U):
+        if (seen & _TRADE_KEYS) != _TRADE_KEYS or seen & _NO_TRADE_KEYS:
             return NOT_MINE, address
         store_trade(row, scratch, TRADE, symbol_id, trade_id, time, event)
         ask = 0.0
         ask_quantity = 0.0
     else:
-        if (seen & _AGG_KEYS) != _AGG_KEYS or seen & (_BID | _ASK | _ID_U):
+        if (seen & _AGG_KEYS) != _AGG_KEYS or seen & _NO_TRADE_KEYS:
             return NOT_MINE, address
         if last < first:
             return NOT_MINE, address

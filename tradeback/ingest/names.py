@@ -1,7 +1,8 @@
 """Symbol look-up by hash over the name's bytes: the table in numpy, the probe in numba.
 
-A slot has 32 bytes: the name in three zero-padded 8-byte words, then the symbol id (0: empty). Names
-are UTF-8 and may be non-ASCII; the bytes decide.
+A slot has 32 bytes: the name in three zero-padded 8-byte words, then the symbol id (0: empty) with the
+name's length above bit 32, so that a name followed by NUL bytes is another one. Names are UTF-8 and may
+be non-ASCII; the bytes decide.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from tradeback.ingest.scan import quote_index
 from tradeback.kernel.jit import helper
 from tradeback.kernel.memory import as_signed, load_i64, load_u64
-from tradeback.model.symbols import SYMBOL_BYTES_MAX
+from tradeback.model.symbols import SYMBOL_BYTES_MAX, SYMBOL_IDS_MAX
 
 _MASK_64 = (1 << 64) - 1
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
@@ -25,9 +26,14 @@ TOO_LONG = -2
 
 
 def name_words(name: bytes) -> tuple[int, int, int]:
-    """The three words under which a name is stored; ValueError when it is too long or empty."""
+    """The three words under which a name is stored.
+
+    ValueError when it is too long or empty, or would need escapes in JSON: frames are compared by bytes.
+    """
     if not 1 <= len(name) < SYMBOL_BYTES_MAX:
         raise ValueError(f"symbol of {len(name)} bytes: 1 to {SYMBOL_BYTES_MAX - 1} fit the symbol table")
+    if any(byte < 32 or byte in b'"\\' for byte in name):
+        raise ValueError(f"symbol {name!r} has characters that JSON escapes")
     first, second, third = (int.from_bytes(name[i : i + 8].ljust(8, b"\0"), "little") for i in (0, 8, 16))
     return first, second, third
 
@@ -58,25 +64,26 @@ class NameTable:
         return len(self._slots) - 1
 
     def add(self, name: str, symbol_id: int) -> None:
-        """Add a name; ValueError when it does not fit, or means another id already."""
+        """Add a name; ValueError when it does not fit, means another id already, or the id is none."""
+        if not 1 <= symbol_id <= SYMBOL_IDS_MAX:
+            raise ValueError(f"symbol id {symbol_id} of {name} is outside 1..{SYMBOL_IDS_MAX}")
         encoded = name.encode()
+        words = name_words(encoded)
         held = self._ids.setdefault(encoded, symbol_id)
         if held != symbol_id:
             raise ValueError(f"{name} already has id {held}")
-        words = name_words(encoded)
         if len(self._ids) * 4 > len(self._slots):
             self._slots = np.zeros((2 * len(self._slots), 4), np.uint64)
             for other, other_id in self._ids.items():
-                self._place(name_words(other), other_id)
+                self._place(name_words(other), len(other), other_id)
             return
-        self._place(words, symbol_id)
+        self._place(words, len(encoded), symbol_id)
 
-    def _place(self, words: tuple[int, int, int], symbol_id: int) -> None:
+    def _place(self, words: tuple[int, int, int], length: int, symbol_id: int) -> None:
         slot = name_hash(words) & self.mask
-        while self._slots[slot, 3] not in (0, symbol_id):
+        while self._slots[slot, 3] and tuple(self._slots[slot, :3].tolist()) != words:
             slot = (slot + 1) & self.mask
-        self._slots[slot, :3] = words
-        self._slots[slot, 3] = symbol_id
+        self._slots[slot] = (*words, length << 32 | symbol_id)
 
 
 @helper
@@ -109,9 +116,11 @@ def find_name(address: Any, slots: Any, mask: Any) -> Any:
     slot = as_signed(mixed ^ (mixed >> _HALF)) & mask
     while True:
         entry = slots + 32 * slot
-        symbol_id = load_i64(entry + 24)
-        if symbol_id == 0:
+        held = load_i64(entry + 24)
+        if held == 0:
             return UNKNOWN, address + length
         if load_u64(entry) == first and load_u64(entry + 8) == second and load_u64(entry + 16) == third:
-            return symbol_id, address + length
+            if held >> 32 != length:
+                return UNKNOWN, address + length
+            return held & 0xFFFF, address + length
         slot = (slot + 1) & mask

@@ -203,4 +203,3 @@ def decode_many(context: Any, texts: Any, offsets: Any, count: Any, rows: Any, s
 
 
 __all__ = ["admit_rows", "decode_many", "decode_one", "note_lag", "read_frames"]
-

@@ -28,7 +28,7 @@ INTEGER_DIGITS_MAX = 18
 
 @helper
 def non_digits(word: Any) -> Any:
-    """Zero when all eight bytes are ASCII digits; else the lowest set bit lies in the first byte that is none."""
+    """Zero when all eight bytes are ASCII digits; else the lowest set bit is in the first other byte."""
     return ((word & _HIGH_NIBBLES) ^ _ZEROS) | (((word + _SIXES) & _HIGH_NIBBLES) ^ _ZEROS)
 
 
@@ -51,8 +51,53 @@ def quote_index(word: Any) -> Any:
 def string_end(address: Any, limit: Any) -> Any:
     """Address of the quote that ends a plain string, or 0.
 
-    Plain: ASCII without control bytes and without a backslash, so that its JSON meaning is its bytes.
+    Plain: UTF-8 without control bytes and without a backslash, so that its JSON meaning is its bytes.
     """
+    stop = _ascii_end(address, limit)
+    if stop == 0:
+        return _utf8_end(address, limit)
+    return stop
+
+
+@helper
+def _utf8_end(address: Any, limit: Any) -> Any:
+    """As string_end, one byte at a time; well-formed UTF-8 as RFC 3629 section 4 defines it."""
+    while address < limit:
+        byte = load_8(address)
+        if byte == 34:
+            return address
+        if byte < 32 or byte == 92:
+            return 0
+        address += 1
+        if byte < 128:
+            continue
+        if byte < 0xC2 or byte > 0xF4:
+            return 0
+        more = 1 + (byte >= 0xE0) + (byte >= 0xF0)
+        low = 0x80
+        high = 0xBF
+        if byte == 0xE0:  # these four would be overlong, surrogates, or beyond U+10FFFF
+            low = 0xA0
+        elif byte == 0xED:
+            high = 0x9F
+        elif byte == 0xF0:
+            low = 0x90
+        elif byte == 0xF4:
+            high = 0x8F
+        while more > 0:
+            byte = load_8(address)
+            if byte < low or byte > high:
+                return 0
+            low = 0x80
+            high = 0xBF
+            address += 1
+            more -= 1
+    return 0
+
+
+@helper
+def _ascii_end(address: Any, limit: Any) -> Any:
+    """As string_end, eight bytes at a time; 0 also when there are non-ASCII bytes."""
     while address < limit:
         word = load_u64(address)
         index = quote_index(word)

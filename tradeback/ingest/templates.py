@@ -209,7 +209,9 @@ def decode_frame(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers
     elif head == _TRADE_HEAD_1:
         if load_i64(payload + 8) == _TRADE_HEAD_2 and load_8(payload + 16) == _COLON:
             stop = _read_trade(payload, row, slots, mask, powers, scratch)
-    elif head == _AGG_HEAD_1 and load_i64(payload + 8) == _AGG_HEAD_2 and load_32(payload + 16) == _AGG_HEAD_3:
+    elif (
+        head == _AGG_HEAD_1 and load_i64(payload + 8) == _AGG_HEAD_2 and load_32(payload + 16) == _AGG_HEAD_3
+    ):
         stop = _read_agg(payload, row, slots, mask, powers, scratch)
     if stop != 0 and closes(stop, end, wrapped):
         return OK
@@ -217,5 +219,3 @@ def decode_frame(address: Any, end: Any, row: Any, slots: Any, mask: Any, powers
     if status != NOT_MINE and not closes(stop, end, wrapped):
         return NOT_MINE
     return status
-
-

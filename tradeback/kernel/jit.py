@@ -7,7 +7,7 @@ module is imported (in a thread, after the port is open) and not at the first ti
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -16,16 +16,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def helper(function: Function) -> Function:
     """Compile a function that only other kernels call; its types come from the caller."""
-    compiled: Function = njit(nogil=True, cache=True)(function)
-    return compiled
+    return cast(Function, njit(nogil=True, cache=True)(function))
 
 
 def kernel(signature: str) -> Callable[[Function], Function]:
     """Compile an entry point now, or load it from the cache, for one signature of scalars."""
 
     def compile_now(function: Function) -> Function:
-        compiled: Function = njit(signature, nogil=True, cache=True)(function)
-        return compiled
+        return cast(Function, njit(signature, nogil=True, cache=True)(function))
 
     return compile_now
 

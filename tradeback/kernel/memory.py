@@ -5,6 +5,7 @@ as float64); `store_N` writes the low N bits. Nothing is checked: the caller gua
 address range is readable, including the padding that 8-byte loads may touch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -15,10 +16,16 @@ _I64 = ir.IntType(64)
 _F64 = ir.DoubleType()
 
 
+def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's `intrinsic`, typed as what kernels see: a function without the typing context."""
+    made: Callable[..., Any] = intrinsic(function)
+    return made
+
+
 def _make_load(bits: int, result: Any) -> Any:
     kind = _F64 if result is types.float64 else ir.IntType(bits)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_intrinsic
     def load(typing_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value = builder.load(builder.inttoptr(args[0], kind.as_pointer()))
@@ -33,7 +40,7 @@ def _make_load(bits: int, result: Any) -> Any:
 def _make_store(bits: int, argument: Any) -> Any:
     kind = _F64 if argument is types.float64 else ir.IntType(bits)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_intrinsic
     def store(typing_context: Any, address: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             raw = builder.trunc(args[1], kind) if bits < 64 else args[1]
@@ -59,7 +66,7 @@ store_64 = _make_store(64, types.int64)
 store_f64 = _make_store(64, types.float64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def count_trailing_zeros(typing_context: Any, value: Any) -> Any:
     """Index of the lowest set bit of a uint64; 64 for zero."""
 
@@ -69,7 +76,7 @@ def count_trailing_zeros(typing_context: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def as_signed(typing_context: Any, value: Any) -> Any:
     """The same 64 bits as int64."""
 
@@ -79,7 +86,7 @@ def as_signed(typing_context: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def as_unsigned(typing_context: Any, value: Any) -> Any:
     """The same 64 bits as uint64."""
 
@@ -89,7 +96,7 @@ def as_unsigned(typing_context: Any, value: Any) -> Any:
     return types.uint64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def bits_of(typing_context: Any, value: Any) -> Any:
     """The bits of a float64 as uint64."""
 
