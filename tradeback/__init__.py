@@ -1,4 +1,4 @@
-"""tradeback: a low-latency crypto market-data engine that loses nothing and says so when something is missing."""
+"""A low-latency crypto market-data engine that loses nothing and says so when something is missing."""
 
 from tradeback.kernel_cache import prepare
 from tradeback.version import VERSION

@@ -1,0 +1,231 @@
+"""The only place that wires: read it and you have seen the flow.
+
+    exchange lines -> intake (decode, arbitrate) -> tape -> readers: feed, derived series
+                                                     \\-> stand-ins, series sink, API: behind own cursors
+
+Order of a start: tape, port, then (in the background) kernels and symbol table, what the last run knew,
+the lines, the history. The port answers from the first moment; `/health/ready` says when all is there.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tradeback import kernel_cache
+from tradeback.api.app import make_runner
+from tradeback.api.bars import PendingBars
+from tradeback.api.context import ServingContext
+from tradeback.api.shapes import enigma_source
+from tradeback.exchange.listing import Listing
+from tradeback.feed.front import Front
+from tradeback.feed.server import Feed
+from tradeback.model.clock import Clock
+from tradeback.model.config import Config
+from tradeback.model.errors import StartupError
+from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.ops.log import get_log
+from tradeback.ops.tape_health import TapeHealth
+from tradeback.stores.registry_sqlite import RegistrySqlite
+from tradeback.stores.series_sqlite import SeriesSqlite
+from tradeback.tape.reader import TapeReader
+from tradeback.tape.writer import Tape
+
+if TYPE_CHECKING:
+    from tradeback.parts import Parts
+
+FIRST_COMPILE = "compiling kernels, once, about 5 s"
+
+
+class Engine:
+    """One engine: `start`, `wait_stopped`, `stop`. See the module for the flow."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.config, self.clock = config, clock
+        self.progress: Callable[[str], None] = lambda line: None
+        self.symbols = SymbolTable()
+        self.tape: Tape | None = None
+        self.parts: Parts | None = None
+        """Everything that needs kernels; None until they are loaded."""
+        self._log = get_log("engine")
+        self._closing: list[Callable[[], Awaitable[None] | None]] = []
+        self._bring_up: asyncio.Task[None] | None = None
+        self._failed: asyncio.Future[None] | None = None
+        self._front: Front | None = None
+        self._tape_health: TapeHealth | None = None
+
+    @property
+    def url(self) -> str:
+        """Where HTTP is served; a server on all addresses is reached through the loopback one."""
+        host = self.config.server.host
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104: read, not bound
+        shown = everywhere.get(host, f"[{host}]" if ":" in host else host)
+        return f"http://{shown}:{self._front.port if self._front else self.config.server.port}"
+
+    async def start(self) -> None:
+        """Open tape and port. Raises StartupError for what cannot work; the rest comes up behind the port."""
+        loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
+        folder = Path(self.config.data_dir)
+        self.tape = tape = Tape.open(folder / "tape", self.config.tape)
+        self._closing.append(tape.close)
+        for note in tape.notes:
+            self._log.info(note)
+        registry = RegistrySqlite(folder / "registry.sqlite")
+        self._closing.append(registry.close)
+        for symbol in registry.symbols():
+            self.symbols.put(symbol)
+        series = SeriesSqlite(folder / "series.sqlite")
+        self._closing.append(series.close)
+        reader = TapeReader(folder / "tape")
+        context = ServingContext(
+            config=self.config,
+            clock=self.clock,
+            symbols=self.symbols,
+            tape=tape,
+            series=series,
+            reader=reader,
+        )
+        feed = self._make_feed(context, tape)
+        self._tape_health = health = TapeHealth(tape, self.clock)
+        context.components += [health, feed]
+        context.collectors += [health, feed]
+        await self._open_port(context, feed)
+        self._bring_up = asyncio.create_task(self._come_up(context, feed, registry, series))
+        self._bring_up.add_done_callback(self._on_bring_up_done)
+        if self.config.spin:
+            _spin(loop)
+
+    async def wait_stopped(self) -> None:
+        """Until the engine cannot go on: raises what ended it."""
+        assert self._failed is not None, "start comes first"
+        await asyncio.shield(self._failed)
+
+    async def stop(self) -> None:
+        """Close everything in the order of the flow; also after a start that failed or was cancelled."""
+        if self._bring_up is not None:
+            self._bring_up.cancel()
+            await asyncio.gather(self._bring_up, return_exceptions=True)
+        closing, self._closing = self._closing, []
+        for close in reversed(closing):
+            ended = close()
+            if ended is not None:
+                await ended
+        if self._failed is not None and self._failed.done() and not self._failed.cancelled():
+            self._failed.exception()  # whoever waited has seen it; nobody else needs a warning
+
+    def _make_feed(self, context: ServingContext, tape: Tape) -> Feed:
+        def latest_price(symbol_id: int) -> float | None:
+            state = context.derived.latest(symbol_id) if context.derived else None
+            return float(state["price"]) if state is not None and state["trade_id"] >= 0 else None
+
+        def enigma_of(symbol_id: int) -> dict[str, object] | None:
+            if context.derived is None or not self.config.feature.enigma_enabled:
+                return None
+            return enigma_source(self.symbols, context.derived, symbol_id)
+
+        feed = Feed(
+            self.config.feed,
+            self.clock,
+            self.symbols,
+            tape,
+            latest_price=latest_price,
+            enigma_of=enigma_of,
+            enabled=self.config.feature.binary_websocket,
+        )
+        context.feed = feed
+        return feed
+
+    async def _open_port(self, context: ServingContext, feed: Feed) -> None:
+        runner = make_runner(context)
+        await runner.setup()
+        self._closing.append(runner.cleanup)
+        assert runner.server is not None
+        front = Front(runner.server, feed.accept)
+        await front.open(self.config.server.host, self.config.server.port)
+        self._front = front
+        feed.start()
+        self._closing.append(feed.close)
+        self._closing.append(front.close)
+
+    async def _come_up(
+        self, context: ServingContext, feed: Feed, registry: RegistrySqlite, series: SeriesSqlite
+    ) -> None:
+        """Kernels and symbol table side by side, then everything that needs both."""
+        listing = Listing(self.config.exchange, self._log, self.clock)
+        self._closing.append(listing.close)
+        if not kernel_cache.is_warm():
+            self.progress(FIRST_COMPILE)
+        parts_module = asyncio.create_task(asyncio.to_thread(_load_kernels))
+        try:
+            wanted = await listing.symbols(registry)
+        finally:
+            await asyncio.gather(parts_module, return_exceptions=True)
+        parts_module.result()
+        await self._wire(context, feed, series, listing, wanted)
+        gc.collect()
+        gc.freeze()
+
+    async def _wire(
+        self,
+        context: ServingContext,
+        feed: Feed,
+        series: SeriesSqlite,
+        listing: Listing,
+        wanted: list[Symbol],
+    ) -> None:
+        from tradeback.parts import Parts
+
+        assert self.tape is not None
+        for symbol in wanted:
+            self.symbols.put(symbol)
+        parts = Parts(self.config, self.clock, self.tape, self.symbols, series, listing.rest, wanted)
+        restored = await asyncio.to_thread(parts.restore)
+        self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
+        feed.attach_kernels()
+        parts.intake.readers = [feed.on_rows, parts.derive_rows]
+        context.derived = parts.derived
+        context.pending_bars = lambda: [PendingBars(*pending) for pending in parts.sink.pending()]
+        context.components += [parts.sink, parts.history, *parts.pool.lines]
+        context.collectors += [parts.intake, parts.pool, parts.stand_ins, parts.sink]
+        parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
+        self.parts = parts
+        # Behind the port in the order of closing: clients see the last records before they go.
+        self._closing.append(parts.stop)
+        parts.start(self._fail)
+
+    def _note_refusal(self, reason: str | None) -> None:
+        if self._tape_health is not None:
+            self._tape_health.refusal = reason
+        if reason is not None:
+            self._log.error("the tape refuses records; lines wait", reason=reason)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _on_bring_up_done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if not isinstance(error, StartupError):
+            self._log.error("the engine cannot come up", error=str(error), kind=type(error).__name__)
+        self._fail(error)
+
+
+def _load_kernels() -> None:
+    """Import what holds kernels: compiles them, or loads them from the cache. Runs in a thread."""
+    import tradeback.feed.send_kernel
+    import tradeback.parts
+    import tradeback.wire.conflate_kernel
+    import tradeback.wire.v1_kernel  # noqa: F401
+
+
+def _spin(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep the loop from sleeping: waking a halted core costs more than all our code together."""
+
+    def again() -> None:
+        loop.call_soon(again)
+
+    again()

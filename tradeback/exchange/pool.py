@@ -1,0 +1,77 @@
+"""All lines together: made from the plan, started spread out, counted, stopped."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from tradeback.exchange.budget import Budget
+from tradeback.exchange.intake import Intake
+from tradeback.exchange.line import Line
+from tradeback.exchange.streams import LinePlan
+from tradeback.model.clock import Clock
+from tradeback.model.config import ExchangeConfig
+from tradeback.model.limits import CONNECT_ATTEMPTS_PER_5_MIN
+from tradeback.model.symbols import SymbolTable
+from tradeback.ops.log import Log, RepeatLimiter
+from tradeback.ops.metrics import Family
+
+_COUNTERS = {
+    "reconnects": "Connections of this line that ended.",
+    "pings": "Pings answered.",
+    "fallbacks": "Events decoded by the slow path.",
+    "malformed": "Frames dropped because nothing understands them.",
+    "odd_frames": "Frames of a kind that the exchange does not send.",
+    "broken": "Connections given up because their bytes were no WebSocket stream.",
+    "shutdowns": "Shutdown announcements of the exchange.",
+    "shadow_checked": "Live frames decoded both ways and compared.",
+    "shadow_differs": "Live frames on which the two ways disagreed.",
+}
+
+
+class Pool:
+    """The lines of one engine. Loop thread only."""
+
+    def __init__(
+        self,
+        plans: Sequence[LinePlan],
+        config: ExchangeConfig,
+        clock: Clock,
+        intake: Intake,
+        symbols: SymbolTable,
+        log: Log,
+    ) -> None:
+        attempts = Budget(CONNECT_ATTEMPTS_PER_5_MIN, 300.0)
+        limiter = RepeatLimiter()
+        self.lines = [Line(plan, config, clock, intake, symbols, attempts, log, limiter) for plan in plans]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, on_done: Callable[[asyncio.Task[None]], None]) -> None:
+        """Bring all lines up; each keeps itself up from then on. `on_done` hears of one that ended."""
+        self._tasks = [asyncio.create_task(line.run(), name=line.name) for line in self.lines]
+        for task in self._tasks:
+            task.add_done_callback(on_done)
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def delivering(self) -> None:
+        """Until every line has been up once."""
+        await asyncio.gather(*(line.was_up.wait() for line in self.lines))
+
+    def collect(self) -> Iterator[Family]:
+        """Every line's counters."""
+        for name, text in _COUNTERS.items():
+            family = Family(f"tradeback_line_{name}", "counter", text)
+            for line in self.lines:
+                family.add(getattr(line.counts, name), line=line.plan.name)
+            yield family
+        up = Family("tradeback_line_up", "gauge", "1 while the line is subscribed.")
+        taken = Family("tradeback_line_bytes", "counter", "Bytes read from the exchange.")
+        reads = Family("tradeback_line_reads", "counter", "Socket reads.")
+        for line in self.lines:
+            up.add(float(line.health().state == "ok"), line=line.plan.name)
+            taken.add(line.bytes_read, line=line.plan.name)
+            reads.add(line.reads, line=line.plan.name)
+        yield from (up, taken, reads)

@@ -1,0 +1,45 @@
+"""How the tape is, for health and metrics."""
+
+from collections.abc import Iterator
+
+from tradeback.model.clock import Clock
+from tradeback.ops.health import ComponentHealth
+from tradeback.ops.metrics import Family
+from tradeback.tape.writer import Tape
+
+
+class TapeHealth:
+    """Looks at one tape."""
+
+    def __init__(self, tape: Tape, clock: Clock) -> None:
+        self._tape = tape
+        self._since_ns = clock.wall_ns()
+        self.refusal: str | None = None
+        """Why the tape refuses records; set by whoever appends."""
+
+    def health(self) -> ComponentHealth:
+        """Down while records are refused, degraded when the keeper has trouble or damage was found."""
+        counters = self._tape.counters
+        trouble = counters.keeper_error_last or counters.damage_last or None
+        state = "down" if self.refusal else "degraded" if trouble else "ok"
+        return ComponentHealth("tape", state, self._since_ns, self.refusal or trouble)  # type: ignore[arg-type]
+
+    def collect(self) -> Iterator[Family]:
+        """Position, size, syncs, errors."""
+        tape, counters = self._tape, self._tape.counters
+        gauges = (
+            ("position", tape.next_sequence - 1, "Sequence of the newest record."),
+            ("oldest", tape.oldest_sequence, "Sequence of the oldest record that is held."),
+            ("synced", counters.synced_sequence, "Records before this sequence survive a power loss."),
+            ("bytes", tape.bytes_held, "Bytes of all segments."),
+            ("segments", counters.segments, "Segment files."),
+        )
+        for name, value, text in gauges:
+            yield Family(f"tradeback_tape_{name}", "gauge", text).add(value)
+        for name, value, text in (
+            ("syncs", counters.syncs, "Syncs to the disk."),
+            ("rolls", counters.rolls, "Segments begun."),
+            ("write_errors", counters.write_errors, "Appends that the disk refused."),
+            ("keeper_errors", counters.keeper_errors, "Errors of the thread that syncs, seals and retires."),
+        ):
+            yield Family(f"tradeback_tape_{name}", "counter", text).add(value)

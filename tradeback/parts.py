@@ -1,0 +1,111 @@
+"""The parts of an engine that stand on kernels: made once these are loaded, see `engine`.
+
+Importing this module compiles or loads every kernel, so it happens in a thread behind the open port.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from tradeback.derive.state import Derived
+from tradeback.exchange.history import History
+from tradeback.exchange.intake import Intake
+from tradeback.exchange.pool import Pool
+from tradeback.exchange.rest import Rest
+from tradeback.exchange.standin import StandIns
+from tradeback.exchange.streams import plan_lines
+from tradeback.model.clock import Clock
+from tradeback.model.config import Config
+from tradeback.model.record import ROW_BYTES
+from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.ops.log import get_log
+from tradeback.sinks.series import SeriesSink
+from tradeback.sinks.series_replay import Restored, restore
+from tradeback.stores.ports import SeriesStore
+from tradeback.tape.writer import Tape
+
+RESTORE_ROWS_MAX = 2_000_000
+"""Records before the head from which the arbiter learns what was seen; 0.1 s of a start at the most."""
+RESTORE_SLICE = 65_536
+STAND_IN_STEP_S = 0.25
+
+
+class Parts:
+    """Everything behind the port. Loop thread, but for `restore`."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        tape: Tape,
+        symbols: SymbolTable,
+        series: SeriesStore,
+        rest: Rest,
+        wanted: Sequence[Symbol],
+    ) -> None:
+        self._clock, self._tape, self._symbols, self._series = clock, tape, symbols, series
+        self.derived = Derived(max(64, 2 * len(symbols)))
+        self.intake = Intake(tape)
+        for symbol in symbols:
+            self.derived.add_symbol(symbol)
+        for symbol in wanted:
+            self.intake.add_symbol(symbol)
+        self._mask = tape.hot_rows - 1
+        self._on_rows = self.derived.on_rows
+        plans = plan_lines(
+            [symbol.symbol for symbol in wanted], config.exchange.lines, config.exchange.max_connections
+        )
+        self.pool = Pool(plans, config.exchange, clock, self.intake, symbols, get_log("line"))
+        self.sink = SeriesSink(self.derived, series, tape)
+        self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, tape.next_sequence)
+        self.history = History(
+            wanted, rest, self.intake, self.derived, series, clock, config.feature, get_log("history")
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def restore(self) -> Restored:
+        """What the last run knew: derived series from store and tape, seen ids from the tape. In a thread."""
+        tape = self._tape
+        start = max(tape.oldest_sequence, tape.next_sequence - RESTORE_ROWS_MAX)
+        while start < tape.next_sequence:
+            rows = tape.read(start, RESTORE_SLICE)
+            if not len(rows):
+                break
+            self.intake.restore(rows)
+            start += len(rows)
+        return restore(self.derived, self._series, tape, tape.next_sequence)
+
+    def derive_rows(self, first: int, count: int) -> None:
+        """The reader that keeps bars, levels and latest prices."""
+        self._on_rows(self._tape.rows_address + (first & self._mask) * ROW_BYTES, count)
+
+    def start(self, fail: Callable[[BaseException], None]) -> None:
+        """Bring the lines up and begin all background work; a bug in any of it goes to `fail`."""
+
+        def watch(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                fail(error)
+
+        self.sink.start()
+        self.pool.start(watch)
+        for work in (self._certify(), self._learn_history()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(watch)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Lines first, then background work, then the last flush."""
+        await self.pool.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.sink.close()
+
+    async def _certify(self) -> None:
+        while True:
+            more = self.stand_ins.step(self._clock.wall_ns())
+            await asyncio.sleep(0 if more else STAND_IN_STEP_S)
+
+    async def _learn_history(self) -> None:
+        await self.pool.delivering()
+        await self.history.run()
