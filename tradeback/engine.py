@@ -59,7 +59,7 @@ class Engine:
     def url(self) -> str:
         """Where HTTP is served; a server on all addresses is reached through the loopback one."""
         host = self.config.server.host
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104: read, not bound
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
         shown = everywhere.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{shown}:{self._front.port if self._front else self.config.server.port}"
 
