@@ -215,11 +215,11 @@ class Engine:
 
 
 def _load_kernels() -> None:
-    """Import what holds kernels: compiles them, or loads them from the cache. Runs in a thread."""
-    import tradeback.feed.send_kernel
-    import tradeback.parts
-    import tradeback.wire.conflate_kernel
-    import tradeback.wire.v1_kernel  # noqa: F401
+    """Compile the kernels or load them from the cache, and all that stands on them. Runs in a thread."""
+    from tradeback import warm
+
+    warm.load()
+    import tradeback.parts  # noqa: F401
 
 
 def _spin(loop: asyncio.AbstractEventLoop) -> None:

@@ -16,6 +16,9 @@ from pathlib import Path
 KERNEL_ROOMS = ("kernel", "ingest", "derive", "wire")
 """Packages whose functions are compiled. `model` is in none of them: kernels take constants from `kernel`."""
 
+OTHER_KERNELS = ("feed/send_kernel.py",)
+"""Kernels in rooms that are not pure: this one calls send(2)."""
+
 KEPT_FOLDERS = 3
 """How many cache folders of earlier sources stay beside the current one."""
 
@@ -25,8 +28,8 @@ def source_hash(package: Path, version: str) -> str:
     digest = hashlib.sha256()
     words = [version, sys.version, metadata.version("numba"), metadata.version("numpy")]
     digest.update("\0".join(words).encode())
-    files = [path for room in KERNEL_ROOMS for path in (package / room).glob("*.py")]
-    for path in sorted([*files, *(package / "model").glob("*.py")]):
+    files = [path for room in (*KERNEL_ROOMS, "model") for path in (package / room).glob("*.py")]
+    for path in sorted([*files, *(package / name for name in OTHER_KERNELS)]):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
