@@ -34,7 +34,13 @@ _data_dir = click.option(
 
 @click.group()
 def tape() -> None:
-    """Look at, verify and export a tape, also while the engine writes it."""
+    """Look at, verify and export a tape, also while the engine writes it.
+
+    \b
+    Examples:
+      tradeback tape info
+      tradeback tape verify --data-dir ~/tape
+    """
 
 
 @tape.command()
