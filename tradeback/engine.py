@@ -8,7 +8,6 @@ the lines, the history. The port answers from the first moment; `/health/ready` 
 """
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.ops import memory
 from tradeback.ops.log import get_log
 from tradeback.ops.tape_health import TapeHealth
 from tradeback.stores.registry_sqlite import RegistrySqlite
@@ -164,8 +164,7 @@ class Engine:
             await asyncio.gather(parts_module, return_exceptions=True)
         parts_module.result()
         await self._wire(context, feed, series, listing, wanted)
-        gc.collect()
-        gc.freeze()
+        memory.give_back()
 
     async def _wire(
         self,

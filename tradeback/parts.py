@@ -17,6 +17,7 @@ from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.record import ROW_BYTES
 from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.ops import memory
 from tradeback.ops.log import get_log
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import Restored, restore
@@ -109,3 +110,4 @@ class Parts:
     async def _learn_history(self) -> None:
         await self.pool.delivering()
         await self.history.run()
+        memory.give_back()
