@@ -26,6 +26,7 @@ TITLE = (
     "One v1 frame to N subscribers; frames per second of the server's CPU, and ms until the last one has it"
 )
 SYMBOLS = 10
+HISTORY_SECONDS_MAX = 20.0
 BURSTS = (5, 50)
 """Trades per frame: 98 and 910 bytes with the WebSocket header."""
 CLIENTS_SMALL, CLIENTS_FULL = (100,), (100, 1_000, 5_000)
@@ -50,6 +51,7 @@ def _tradeback(exchange: Exchange, core: int) -> Iterator[Target]:
     with Engine(exchange, exchange.symbols, core) as engine:
         engine.wait_ready()
         exchange.wait_streams("trade", len(exchange.symbols))
+        engine.wait_history(HISTORY_SECONDS_MAX)
         yield engine.pid, engine.port, exchange.symbols
 
 

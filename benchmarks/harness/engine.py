@@ -22,7 +22,7 @@ from benchmarks.harness.exchange import Exchange
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.002
-QUIET_SECONDS = 0.5
+HISTORY_POLL_SECONDS = 0.1
 
 
 class EngineError(RuntimeError):
@@ -35,6 +35,11 @@ def command() -> list[str]:
     if script.exists():
         return [str(script)]
     return [sys.executable, "-c", "from tradeback.cli.main import main; main()"]
+
+
+def _inherited() -> dict[str, str]:
+    """This process' environment without the kernel cache that importing tradeback has chosen for it."""
+    return {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
 
 
 class Engine:
@@ -66,7 +71,7 @@ class Engine:
         self.started_s = time.monotonic()
         self.process = subprocess.Popen(
             [*command(), "run", "--announce", *(["--spin"] if spin else [])],
-            env={**os.environ, **settings, **(environment or {})}, stdout=subprocess.PIPE, stderr=self._log,
+            env={**_inherited(), **settings, **(environment or {})}, stdout=subprocess.PIPE, stderr=self._log,
             preexec_fn=prepare, cwd=self.folder, text=True,
         )  # fmt: skip
         try:
@@ -116,15 +121,16 @@ class Engine:
             time.sleep(POLL_SECONDS)
         raise EngineError(f"not ready after {timeout_s:.0f} s: {body!r}\n{self.log_tail()}")
 
-    def wait_quiet(self, exchange: Exchange, timeout_s: float = START_SECONDS_MAX) -> bool:
-        """Wait until it asks the exchange's REST nothing for a while; False when it still does."""
+    def wait_history(self, timeout_s: float) -> bool:
+        """Wait until the exchange's klines are loaded, work beside the path; False when they are not."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            requests, quiet_s = exchange.do("rest_quiet_s")
-            if requests and quiet_s >= QUIET_SECONDS:
+        while True:
+            components = json.loads(self.get("/health/detailed")[1])["components"]
+            if all(part["state"] == "ok" for part in components if part["name"] == "history"):
                 return True
-            time.sleep(0.05)
-        return False
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(HISTORY_POLL_SECONDS)
 
     def log_tail(self) -> str:
         """The end of its log."""

@@ -85,7 +85,7 @@ class _Exchange:
             line.start()
 
     def _line(self, kind: str) -> Line:
-        for line in self.lines:
+        for line in reversed(self.lines):  # the newest: an older one may not have noticed its end yet
             if kind in line.kinds and not line.closed:
                 return line
         raise LookupError(f"nobody has subscribed to {kind}")
@@ -134,12 +134,13 @@ class _Exchange:
         """Send the pool round after round, as fast as it is taken, until `halt_blast`."""
         self.halt.clear()
 
-        self._line("trade").run_job(lambda sock: self.pool.send(sock.sendall, self.halt.is_set))
+        self.blasted = self._line("trade")
+        self.blasted.run_job(lambda sock: self.pool.send(sock.sendall, self.halt.is_set))
 
     def halt_blast(self) -> Tally:
         """End the blast at a chunk's end; what was sent. The first frame of each line is not in it."""
         self.halt.set()
-        tally: Tally = self._line("trade").job_result(10.0)
+        tally: Tally = self.blasted.job_result(10.0)
         return tally
 
     def subscribe(self, port: int, count: int, names: Sequence[str]) -> int:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.harness.report import Report, check_text, from_json, table_cells
+from benchmarks.harness.report import Report, check_text, from_json, table_cells, verdict
+
+VERDICTS = {"reached": "reached", "MISSED": "**missed**", "in doubt": "in doubt"}
 
 
 def _escape(text: str) -> str:
@@ -23,7 +25,7 @@ def table(report: Report) -> str:
     lines += [_line(head), "|---|" + "---:|" * (len(head) - 1)]
     lines += [_line(row) for row in body]
     lines.append("")
-    lines += [f"- {'reached' if check.met else '**missed**'}: {check_text(check)}" for check in report.checks]
+    lines += [f"- {VERDICTS[verdict(check)]}: {check_text(check)}" for check in report.checks]
     lines += [f"- **wrong result**: {text}" for text in report.wrong]
     lines += [f"- {note}" for note in report.notes]
     return "\n".join([*lines, ""])

@@ -37,11 +37,13 @@ class Check:
     value: float
     relation: str
     bound: float
+    doubt: str = ""
+    """Why the value decides nothing, such as a machine that was not quiet; empty when it does."""
 
     @property
     def met(self) -> bool:
-        """Whether the target is reached; NaN never is."""
-        if math.isnan(self.value):
+        """Whether the target is reached; NaN and what is in doubt never is."""
+        if math.isnan(self.value) or self.doubt:
             return False
         return self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
 
@@ -94,16 +96,24 @@ def as_text(report: Report) -> str:
     for row in cells:
         first, *rest = (text.rjust(width) for text, width in zip(row, widths, strict=True))
         lines.append("  " + "  ".join([row[0].ljust(len(first)), *rest]))
-    lines += [f"  {'reached' if check.met else 'MISSED '}  {check_text(check)}" for check in report.checks]
+    lines += [f"  {verdict(check).ljust(8)} {check_text(check)}" for check in report.checks]
     lines += [f"  WRONG RESULT: {text}" for text in report.wrong]
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
 
 
+def verdict(check: Check) -> str:
+    """reached, missed, or in doubt."""
+    if check.doubt:
+        return "in doubt"
+    return "reached" if check.met else "MISSED"
+
+
 def check_text(check: Check) -> str:
-    """`name: value (target <= bound)`."""
+    """`name: value (target <= bound)`, and why it is in doubt."""
     digits = 2 if check.bound < 100 else 0
-    return f"{check.name}: {cell(check.value, digits)} (target {check.relation} {cell(check.bound, digits)})"
+    reason = f"; {check.doubt}" if check.doubt else ""
+    return f"{check.name}: {cell(check.value, digits)} (target {check.relation} {cell(check.bound, digits)}{reason})"
 
 
 def as_json(reports: Sequence[Report], command: str, size: str) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def from_json(document: dict[str, Any]) -> list[Report]:
             columns=[Column(**column) for column in entry["columns"]],
             rows=[Row(**row) for row in entry["rows"]],
             checks=[
-                Check(check["name"], check["value"], check["relation"], check["bound"])
+                Check(check["name"], check["value"], check["relation"], check["bound"], check["doubt"])
                 for check in entry["checks"]
             ],
             notes=entry["notes"],

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -62,6 +63,17 @@ def klines(interval: str, start_ms: int, end_ms: int, limit: int) -> bytes:
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    """Says nothing when a client hangs up in the middle of an answer: engines are stopped at any time."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Everything but a hang-up is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class RestServer:
     """Serves on a free port in threads; counts requests."""
 
@@ -88,8 +100,7 @@ class RestServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Not a line per request."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

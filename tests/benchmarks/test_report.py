@@ -25,7 +25,11 @@ def report() -> Report:
         "What x takes",
         [Column("rate", "M/s", 2), Column("count", "frames")],
         rows=[Row("tradeback", {"rate": 7.125, "count": 1_234_567.0}), Row("a | b", {"rate": 0.5}, "late")],
-        checks=[Check("rate", 7.125, ">=", 4.0), Check("p50", 1.3, "<=", 1.2)],
+        checks=[
+            Check("rate", 7.125, ">=", 4.0),
+            Check("p50", 1.3, "<=", 1.2),
+            Check("p99", 0.01, "<=", 1.5, "not quiet"),
+        ],
         notes=["tape on disk"],
     )
 
@@ -53,6 +57,7 @@ def test_cells_group_thousands_and_show_what_is_missing() -> None:
 def test_text_holds_rows_targets_and_notes(report: Report) -> None:
     text = as_text(report)
     assert "7.12  1,234,567" in text
+    assert "in doubt p99: 0.01 (target <= 1.50; not quiet)" in text
     assert "reached  rate: 7.12 (target >= 4.00)" in text
     assert "MISSED   p50: 1.30 (target <= 1.20)" in text
     assert "late" in text
@@ -72,7 +77,7 @@ def test_json_keeps_everything(report: Report, tmp_path: Path) -> None:
     path = write_json(tmp_path / "results", result)
     read = json.loads(path.read_text())
     assert from_json(read) == [report]
-    assert [check["met"] for check in read["benchmarks"][0]["checks"]] == [True, False]
+    assert [check["met"] for check in read["benchmarks"][0]["checks"]] == [True, False, False]
     assert {"processor", "python", "libraries"} <= set(read["machine"])
 
 
@@ -85,3 +90,4 @@ def test_markdown_is_a_table_with_its_command(report: Report) -> None:
     assert len(widths) == 1, "every line of the table has the same number of cells"
     assert lines[head + 1].startswith("|---|---:|")
     assert "- **missed**: p50: 1.30" in text
+    assert "- in doubt: p99: 0.01" in text
