@@ -113,7 +113,8 @@ def check_text(check: Check) -> str:
     """`name: value (target <= bound)`, and why it is in doubt."""
     digits = 2 if check.bound < 100 else 0
     reason = f"; {check.doubt}" if check.doubt else ""
-    return f"{check.name}: {cell(check.value, digits)} (target {check.relation} {cell(check.bound, digits)}{reason})"
+    target = f"target {check.relation} {cell(check.bound, digits)}"
+    return f"{check.name}: {cell(check.value, digits)} ({target}{reason})"
 
 
 def as_json(reports: Sequence[Report], command: str, size: str) -> dict[str, Any]:
