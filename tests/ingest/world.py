@@ -158,7 +158,8 @@ class Room:
         if self.word(words.SIDE_OPCODE):
             at = self.word(words.SIDE_ADDRESS) - start
             payload = stream[at : at + self.word(words.SIDE_LENGTH)]
-            side = (self.word(words.SIDE_OPCODE), payload, self.word(words.SIDE_STATUS))
+            assert self.word(words.SIDE_OPCODE) & words.SIDE_FOUND
+            side = (self.word(words.SIDE_OPCODE) & 0xFF, payload, self.word(words.SIDE_STATUS))
         consumed = self.word(words.POSITION) - start
         error, needed = self.word(words.PROTOCOL_ERROR), self.word(words.NEEDED_BYTES)
         return Read(rows[:written], consumed, side, error, needed)

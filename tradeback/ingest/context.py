@@ -33,7 +33,9 @@ SCRATCH: Final = 11
 POSITION: Final = 16
 """Address of the first byte that was not consumed."""
 SIDE_OPCODE: Final = 17
-"""First byte of the frame that stopped the call (FIN bit and opcode), or 0."""
+"""First byte of the frame that stopped the call (FIN bit and opcode) and SIDE_FOUND, or 0."""
+SIDE_FOUND: Final = 0x100
+"""Above the first byte, because that of a middle fragment is 0."""
 SIDE_ADDRESS: Final = 18
 SIDE_LENGTH: Final = 19
 SIDE_STATUS: Final = 20

@@ -24,6 +24,7 @@ from tradeback.ingest.context import (
     PROTOCOL_ERROR,
     SCRATCH,
     SIDE_ADDRESS,
+    SIDE_FOUND,
     SIDE_LENGTH,
     SIDE_OPCODE,
     SIDE_STATUS,
@@ -130,7 +131,7 @@ def read_frames(
         if first == _FINAL_TEXT and all_to_side == 0:
             status = decode_frame(payload, address, row, slots, mask, powers, scratch)
         if status != OK:
-            store_64(context + 8 * SIDE_OPCODE, first)
+            store_64(context + 8 * SIDE_OPCODE, first | SIDE_FOUND)
             store_64(context + 8 * SIDE_ADDRESS, payload)
             store_64(context + 8 * SIDE_LENGTH, length)
             store_64(context + 8 * SIDE_STATUS, status)
