@@ -18,6 +18,7 @@ from benchmarks.harness import machine
 from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange, Paced
+from benchmarks.harness.native import build
 from benchmarks.harness.options import Options
 from benchmarks.harness.receivers import Received, receive_feed, receive_relayed
 from benchmarks.harness.report import Check, Column, Report, Row
@@ -31,8 +32,9 @@ HISTORY_SECONDS_MAX = 20.0
 LOADS = ((1_000, 1), (10_000, 1), (50_000, 5))
 """(trades per second, trades per send)."""
 SETTLE_SECONDS = 0.1
-QUIET_LATE_US = 250.0
-"""When the sender wakes up later than this in one of a hundred cases, others use its core."""
+QUIET_LATE_US, QUIET_HELD_UP = 250.0, 1.0
+"""The machine is not quiet when the sender wakes up later than this in one of a hundred cases, or when
+what is measured has to wait for its core for more than this share of the time (percent)."""
 VARIANTS = ("C relay", "tradeback", "tradeback --spin")
 
 
@@ -44,14 +46,10 @@ class _Runs:
     wrong: list[str] = field(default_factory=list)
     trades: int = 0
 
-    def add(
-        self, variant: str, rate: int, received: Received, late_us: float, cpu_ns: int, count: int
-    ) -> None:
+    def add(self, variant: str, rate: int, count: int, received: Received, beside: dict[str, float]) -> None:
         p50, p99 = percentiles_us(received.latency_ns, 50, 99)
         self.trades += len(received.latency_ns)
-        self.figures.setdefault((variant, rate), []).append(
-            {"p50": p50, "p99": p99, "late": late_us, "cpu": cpu_ns / count / 1e3}
-        )
+        self.figures.setdefault((variant, rate), []).append({"p50": p50, "p99": p99, **beside})
         if len(received.latency_ns) != count or received.wrong:
             got = f"{len(received.latency_ns)} of {count} trades, {received.wrong} wrong"
             self.wrong.append(f"{variant} at {rate:,}/s: {got}")
@@ -90,18 +88,22 @@ def _measure(
         count = int(rate * seconds) // burst * burst
         plan = Paced(time.monotonic_ns(), rate, first, count, burst)
         time.sleep(SETTLE_SECONDS)
-        before = machine.cpu_ns(pid)
+        cpu, held_up, start = machine.cpu_ns(pid), machine.held_up_ns(pid), time.monotonic_ns()
         exchange.begin("paced", plan)
         received = receive(plan)
         late = exchange.end()
-        runs.add(
-            variant, rate, received, float(np.percentile(late, 99)) / 1e3, machine.cpu_ns(pid) - before, count
-        )
+        beside = {
+            "late": float(np.percentile(late, 99)) / 1e3,
+            "cpu": (machine.cpu_ns(pid) - cpu) / count / 1e3,
+            "held_up": (machine.held_up_ns(pid) - held_up) / (time.monotonic_ns() - start) * 100,
+        }
+        runs.add(variant, rate, count, received, beside)
         first += count
 
 
 def run(options: Options) -> Report:
     """Measure all three, `repeats` times in turn. Raises NoCompiler."""
+    build()
     server_core, ends_core = machine.cores()
     names, runs, seconds = (
         symbol_names(SYMBOLS),
@@ -128,6 +130,7 @@ def _report(runs: _Runs) -> Report:
             Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
             Column("p50_ratio", "p50 / C", 2), Column("p99_ratio", "p99 / C", 2),
             Column("cpu", "CPU us/trade", 1), Column("late", "late p99 us", 1),
+            Column("held_up", "held up %", 1),
         ],
         wrong=runs.wrong,
     )  # fmt: skip
@@ -140,14 +143,18 @@ def _report(runs: _Runs) -> Report:
             report.rows.append(Row(f"{rate // 1000}k/s ({burst} per send) {variant}", figures))
             if variant != VARIANTS[0]:
                 report.checks += _checks(f"{variant} at {rate // 1000}k/s", figures, base)
-    report.notes.append("late: how late the sender began, against its schedule.")
+    report.notes.append(
+        "late: how late the sender began, against its schedule; held up: time in which others had the core."
+    )
     report.notes.append(f"{runs.trades:,} trades received, each compared by number, order and price.")
     return report
 
 
 def _checks(load: str, figures: dict[str, float], base: dict[str, float]) -> list[Check]:
-    late_us = max(figures["late"], base["late"])
-    doubt = f"the machine was not quiet: sender late by {late_us:,.0f} us" if late_us > QUIET_LATE_US else ""
+    late_us, held_up = (max(figures[name], base[name]) for name in ("late", "held_up"))
+    doubt = ""
+    if late_us > QUIET_LATE_US or held_up > QUIET_HELD_UP:
+        doubt = f"not quiet: sender late by {late_us:,.0f} us, core taken by others for {held_up:.1f} %"
     p50 = 0.8 if "--spin" in load else 1.2
     checks = [Check(f"{load}, p50 to C relay", figures["p50_ratio"], "<=", p50, doubt)]
     if "--spin" not in load:

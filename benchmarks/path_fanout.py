@@ -16,6 +16,7 @@ from benchmarks.harness import children, machine
 from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Broadcasts, Exchange, Rounds
+from benchmarks.harness.native import build
 from benchmarks.harness.options import Options
 from benchmarks.harness.report import Check, Column, Report, Row
 from benchmarks.harness.stats import medians, percentiles_us, ratio
@@ -128,6 +129,7 @@ def _one(key: tuple[str, int, int], rounds: int, runs: _Runs) -> None:
 
 def run(options: Options) -> Report:
     """Measure every server with every number of clients, `repeats` times in turn. Raises NoCompiler."""
+    build()
     report = Report(
         NAME, TITLE,
         [

@@ -21,6 +21,7 @@ from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange
 from benchmarks.harness.ingest_child import Snapshot
 from benchmarks.harness.market import Tally
+from benchmarks.harness.native import build
 from benchmarks.harness.options import Options
 from benchmarks.harness.report import Check, Column, Report, Row
 from benchmarks.harness.stats import medians, ratio
@@ -176,6 +177,7 @@ def _compare(client: Client, at_rest: int, tally: Tally) -> str:
 
 def run(options: Options) -> Report:
     """Measure every design plain and over TLS, `repeats` times in turn. Raises NoCompiler."""
+    build()
     runs, names, seconds = _Runs(), symbol_names(SYMBOLS), 2.5 if options.full else 0.4
     ends_core = machine.cores()[1]
     with tempfile.TemporaryDirectory() as folder:

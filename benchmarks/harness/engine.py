@@ -115,7 +115,10 @@ class Engine:
         while time.monotonic() - self.started_s < timeout_s:
             if self.process.poll() is not None:
                 raise EngineError(f"the engine ended with {self.process.returncode}:\n{self.log_tail()}")
-            status, body = self.get("/health/ready")
+            try:
+                status, body = self.get("/health/ready")
+            except urllib.error.URLError as error:
+                status, body = 0, str(error.reason).encode()  # it is ending: the next turn says why
             if status == 200:
                 return time.monotonic() - self.started_s
             time.sleep(POLL_SECONDS)

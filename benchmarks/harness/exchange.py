@@ -180,7 +180,6 @@ class _Exchange:
 
 
 def _process(pipe: Pipe, symbols: Sequence[str], tls: Certificate | None) -> None:
-    library()
     exchange = _Exchange(symbols, tls)
     pipe.send(exchange.ports())
     while True:

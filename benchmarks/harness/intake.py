@@ -39,7 +39,7 @@ class _Line:
 
         under.set_protocol(SocketReader(self._intake, SystemClock(), 0, under, self))
 
-    def on_side_frame(self, opcode: int, payload: bytes, status: int, recv_ns: int) -> None:
+    def on_side_frame(self, *told: Any, **named: Any) -> None:
         """Only counted."""
         self.side_frames += 1
 
@@ -47,7 +47,7 @@ class _Line:
         """Cannot happen with this exchange: heard by the parent as the end of the process."""
         raise SystemExit(f"{reason} ({close_code})")
 
-    def on_shadow(self, payload: bytes, agrees: int, row: Any) -> None:
+    def on_shadow(self, *told: Any, **named: Any) -> None:
         """The sample is taken, as in the engine; what comes of it is tested elsewhere."""
 
     def on_closed(self, error: Exception | None) -> None:

@@ -34,6 +34,14 @@ def cpu_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def held_up_ns(pid: int) -> int:
+    """How long the process' main thread was ready to run while its core ran others, in ns; 0 if unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory of a process in MB (2^20 bytes)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.harness.native import NoCompiler, library
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def native() -> ctypes.CDLL:
     try:
         return library()

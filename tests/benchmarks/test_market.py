@@ -1,3 +1,4 @@
+import ctypes
 import itertools
 import json
 from collections import defaultdict
@@ -25,7 +26,7 @@ def frames_of(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def sent() -> tuple[MarketPool, Tally, list[dict[str, Any]]]:
+def sent(native: ctypes.CDLL) -> tuple[MarketPool, Tally, list[dict[str, Any]]]:
     pool = MarketPool(symbol_names(50), 2_000, START_US)
     received = bytearray()
     chunks = 0
@@ -96,7 +97,7 @@ def test_the_mix_and_the_chunks(sent: tuple[MarketPool, Tally, list[dict[str, An
     assert [chunk.start for chunk in pool.chunks[1:]] == [chunk.end for chunk in pool.chunks[:-1]]
 
 
-def test_a_second_send_begins_anew() -> None:
+def test_a_second_send_begins_anew(native: ctypes.CDLL) -> None:
     pool = MarketPool(symbol_names(20), 1_000, START_US)
     first, second = bytearray(), bytearray()
     pool.send(first.extend, lambda: len(first) >= 2 * len(pool.data))
