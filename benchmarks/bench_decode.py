@@ -24,8 +24,8 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tradeback.ingest.batch import decode_many
 from tradeback.ingest.context import IngestContext
-from tradeback.ingest.read import decode_many
 from tradeback.kernel.jit import entry
 from tradeback.model.record import AGG, BUYER_MAKER, QUOTE, ROW_BYTES, TRADE, Rows, empty_rows
 from tradeback.ops.metrics import Histogram

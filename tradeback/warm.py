@@ -1,4 +1,4 @@
-"""`python -m tradeback.warm [ROOM ...]`: compile kernels into the cache, so that the next start is warm.
+"""`python -m tradeback.warm`: compile kernels into the cache, so that the next start is warm.
 
 An image runs this while it is built. NUMBA_CPU_NAME=generic (and NUMBA_CPU_FEATURES empty) make a cache
 that any machine of the architecture may load; a cache made for one CPU is compiled anew on another.
@@ -9,30 +9,37 @@ import pkgutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from tradeback import kernel_cache
 from tradeback.kernel_cache import KERNEL_ROOMS, OTHER_KERNELS
 
-BESIDE = ("derive", "wire", "feed")
-"""Rooms that a cold start compiles in a second process, about half of the work."""
+BESIDE = ("derive", "wire", "feed", "ingest.single")
+"""Rooms and modules that a cold start compiles in a second process, about half of the work."""
+BESIDE_FLAG = "--beside"
+NOT_AT_START = ("tradeback.ingest.batch",)
+"""Kernels of tests and benchmarks."""
 
 
-def kernel_modules(rooms: Sequence[str] = ()) -> Iterator[str]:
-    """Names of all modules that hold kernels, or of those in `rooms`."""
+def kernel_modules() -> Iterator[str]:
+    """Names of all modules that hold kernels which an engine uses."""
     for room in KERNEL_ROOMS:
-        if not rooms or room in rooms:
-            package = importlib.import_module(f"tradeback.{room}")
-            for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        package = importlib.import_module(f"tradeback.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if module.name not in NOT_AT_START:
                 yield module.name
     for path in OTHER_KERNELS:
-        if not rooms or path.split("/")[0] in rooms:
-            yield "tradeback." + path.removesuffix(".py").replace("/", ".")
+        yield "tradeback." + path.removesuffix(".py").replace("/", ".")
 
 
-def warm(rooms: Sequence[str] = ()) -> int:
-    """Import every kernel module, which compiles its kernels or loads them. Returns how many modules."""
-    names = list(kernel_modules(rooms))
+def is_beside(module: str) -> bool:
+    """True for a module of BESIDE."""
+    return any(module.startswith(f"tradeback.{part}") for part in BESIDE)
+
+
+def warm(wanted: Callable[[str], bool] = lambda module: True) -> int:
+    """Import every wanted kernel module: compiles its kernels or loads them. Returns how many modules."""
+    names = [name for name in kernel_modules() if wanted(name)]
     for name in names:
         importlib.import_module(name)
     return len(names)
@@ -46,14 +53,14 @@ def load() -> None:
     if kernel_cache.is_warm():
         warm()
         return
-    command = [sys.executable, "-m", "tradeback.warm", *BESIDE]
+    command = [sys.executable, "-m", "tradeback.warm", BESIDE_FLAG]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as beside:  # noqa: S603
-        warm([room for room in KERNEL_ROOMS if room not in BESIDE])
+        warm(lambda module: not is_beside(module))
         beside.wait()
     warm()
 
 
 if __name__ == "__main__":
     begin = time.monotonic()
-    count = warm(sys.argv[1:])
+    count = warm(is_beside) if BESIDE_FLAG in sys.argv[1:] else warm()
     sys.stdout.write(f"{count} kernel modules ready in {time.monotonic() - begin:.1f} s\n")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.ingest.oracle import DECIMAL, is_plain
-from tradeback.ingest.decimals import EXACT, INEXACT, MALFORMED, parse_decimals
+from tradeback.ingest.batch import parse_decimals
+from tradeback.ingest.decimals import EXACT, INEXACT, MALFORMED
 
 POWERS = np.array([float(10**power) for power in range(23)])
 STRINGS = 100_000

@@ -10,8 +10,8 @@ from typing import Any
 from numba import uint64
 
 from tradeback.ingest.scan import digits_value, non_digits
-from tradeback.kernel.jit import helper, kernel
-from tradeback.kernel.memory import count_trailing_zeros, load_8, load_f64, load_i64, load_u64, store_f64
+from tradeback.kernel.jit import helper
+from tradeback.kernel.memory import count_trailing_zeros, load_8, load_f64, load_u64
 
 EXACT = 0
 INEXACT = 1
@@ -88,19 +88,3 @@ def parse_any_decimal(address: Any, powers: Any) -> Any:
     if too_long or scale > 22 or mantissa > _MANTISSA_MAX:
         return 0.0, address + 1, INEXACT
     return mantissa / load_f64(powers + 8 * scale), address + 1, EXACT
-
-
-@kernel("int64(int64,int64,int64,int64,int64)")
-def parse_decimals(powers: Any, texts: Any, offsets: Any, count: Any, out: Any) -> Any:
-    """For tests and benchmarks: `count` strings, each ending in a quote, at texts + offsets[i] (int64).
-
-    Values go to float64 out[2i], statuses to out[2i + 1]. Returns how many were not EXACT.
-    """
-    odd = 0
-    for index in range(count):
-        value, _, status = parse_decimal(texts + load_i64(offsets + 8 * index), powers)
-        store_f64(out + 16 * index, value)
-        store_f64(out + 16 * index + 8, float(status))
-        if status != EXACT:
-            odd += 1
-    return odd

@@ -35,7 +35,7 @@ from tradeback.kernel.jit import helper, kernel
 from tradeback.kernel.memory import load_8, load_i64, store_8, store_64
 from tradeback.kernel.row import FLAGS, RECV_NS, ROW_BYTES, seal_row
 from tradeback.model.limits import READ_BUFFER_BYTES_MAX
-from tradeback.model.record import LINE_MASK, LINE_SHIFT
+from tradeback.model.record import LINE_SHIFT
 
 CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_TOO_BIG = 1009
@@ -165,42 +165,3 @@ def admit_rows(context: Any, rows: Any, count: Any, row: Any, sequence: Any, epo
             written += 1
             row += ROW_BYTES
     return written
-
-
-@kernel("int64(int64,int64,int64,int64)")
-def decode_one(context: Any, address: Any, end: Any, row: Any) -> Any:
-    """Decode one frame payload into the record at `row`, without arbitration. Returns the grammar's status.
-
-    For the shadow check of live frames, and for tests. Line, receive time and checksum stay zero.
-    """
-    status = decode_frame(
-        address,
-        end,
-        row,
-        load_i64(context + 8 * NAME_SLOTS),
-        load_i64(context + 8 * NAME_MASK),
-        load_i64(context + 8 * POWERS),
-        load_i64(context + 8 * SCRATCH),
-    )
-    store_8(row + FLAGS, load_8(row + FLAGS) & ~LINE_MASK)
-    return status
-
-
-@kernel("int64(int64,int64,int64,int64,int64,int64)")
-def decode_many(context: Any, texts: Any, offsets: Any, count: Any, rows: Any, statuses: Any) -> Any:
-    """For tests and benchmarks: decode `count` payloads texts + offsets[i] .. offsets[i + 1] (int64).
-
-    Records go to `rows`, statuses to bytes at `statuses`. Returns how many were not OK.
-    """
-    odd = 0
-    for index in range(count):
-        start = texts + load_i64(offsets + 8 * index)
-        stop = texts + load_i64(offsets + 8 * index + 8)
-        status = decode_one(context, start, stop, rows + ROW_BYTES * index)
-        store_8(statuses + index, status)
-        if status != OK:
-            odd += 1
-    return odd
-
-
-__all__ = ["admit_rows", "decode_many", "decode_one", "note_lag", "read_frames"]

@@ -1,0 +1,43 @@
+"""Many texts in one call: what tests and benchmarks drive the decoder with. The engine never loads it."""
+
+from typing import Any
+
+from tradeback.ingest.decimals import EXACT, parse_decimal
+from tradeback.ingest.grammar import OK
+from tradeback.ingest.single import decode_one
+from tradeback.kernel.jit import kernel
+from tradeback.kernel.memory import load_i64, store_8, store_f64
+from tradeback.kernel.row import ROW_BYTES
+
+
+@kernel("int64(int64,int64,int64,int64,int64,int64)")
+def decode_many(context: Any, texts: Any, offsets: Any, count: Any, rows: Any, statuses: Any) -> Any:
+    """For tests and benchmarks: decode `count` payloads texts + offsets[i] .. offsets[i + 1] (int64).
+
+    Records go to `rows`, statuses to bytes at `statuses`. Returns how many were not OK.
+    """
+    odd = 0
+    for index in range(count):
+        start = texts + load_i64(offsets + 8 * index)
+        stop = texts + load_i64(offsets + 8 * index + 8)
+        status = decode_one(context, start, stop, rows + ROW_BYTES * index)
+        store_8(statuses + index, status)
+        if status != OK:
+            odd += 1
+    return odd
+
+
+@kernel("int64(int64,int64,int64,int64,int64)")
+def parse_decimals(powers: Any, texts: Any, offsets: Any, count: Any, out: Any) -> Any:
+    """For tests and benchmarks: `count` strings, each ending in a quote, at texts + offsets[i] (int64).
+
+    Values go to float64 out[2i], statuses to out[2i + 1]. Returns how many were not EXACT.
+    """
+    odd = 0
+    for index in range(count):
+        value, _, status = parse_decimal(texts + load_i64(offsets + 8 * index), powers)
+        store_f64(out + 16 * index, value)
+        store_f64(out + 16 * index + 8, float(status))
+        if status != EXACT:
+            odd += 1
+    return odd
