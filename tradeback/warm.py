@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from tradeback import kernel_cache
 from tradeback.kernel_cache import KERNEL_ROOMS, OTHER_KERNELS
 
-BESIDE = ("derive", "wire", "feed", "ingest.single")
+BESIDE = ("derive", "feed", "ingest.single")
 """Rooms and modules that a cold start compiles in a second process, about half of the work."""
 BESIDE_FLAG = "--beside"
 NOT_AT_START = ("tradeback.ingest.batch",)
