@@ -43,6 +43,8 @@ class Watcher:
         self.count = 0
         """Entries received."""
         self.closed: str | None = None
+        self.last_known: dict[str, float] = {}
+        """The price with which each symbol's entries began; filled by `by_symbol`."""
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -89,6 +91,7 @@ class Watcher:
                 name = self.ids[number]
                 if volume == 0.0:
                     assert name not in begun, f"{name}: an entry without volume after the first"
+                    self.last_known[name] = price
                 else:
                     found[name].append((price, volume))
                 begun.add(name)
