@@ -95,7 +95,7 @@ class Engine:
         self._bring_up = asyncio.create_task(self._come_up(context, feed, registry, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
-            _spin(loop)
+            self._closing.append(_spin(loop))
 
     async def wait_stopped(self) -> None:
         """Until the engine cannot go on: raises what ended it."""
@@ -108,12 +108,20 @@ class Engine:
             self._bring_up.cancel()
             await asyncio.gather(self._bring_up, return_exceptions=True)
         closing, self._closing = self._closing, []
+        failures = []
         for close in reversed(closing):
-            ended = close()
-            if ended is not None:
-                await ended
+            try:
+                ended = close()
+                if ended is not None:
+                    await ended
+            except Exception as error:
+                # Whatever it is, the parts below still have to be closed: the tape is the last of them.
+                self._log.error("a part did not close", error=str(error), kind=type(error).__name__)
+                failures.append(error)
         if self._failed is not None and self._failed.done() and not self._failed.cancelled():
             self._failed.exception()  # whoever waited has seen it; nobody else needs a warning
+        if failures:
+            raise failures[0]
 
     def _make_feed(self, context: ServingContext, tape: Tape) -> Feed:
         def latest_price(symbol_id: int) -> float | None:
@@ -221,10 +229,20 @@ def _load_kernels() -> None:
     import tradeback.parts  # noqa: F401
 
 
-def _spin(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep the loop from sleeping: waking a halted core costs more than all our code together."""
+def _spin(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """Keep the loop from sleeping: waking a halted core costs more than all our code together.
+
+    Returns what ends it.
+    """
+    spinning = True
 
     def again() -> None:
-        loop.call_soon(again)
+        if spinning:
+            loop.call_soon(again)
+
+    def end() -> None:
+        nonlocal spinning
+        spinning = False
 
     again()
+    return end

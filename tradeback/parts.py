@@ -28,6 +28,7 @@ RESTORE_ROWS_MAX = 2_000_000
 """Records before the head from which the arbiter learns what was seen; 0.1 s of a start at the most."""
 RESTORE_SLICE = 65_536
 STAND_IN_STEP_S = 0.25
+STAND_IN_BACK_ROWS = 65_536
 
 
 class Parts:
@@ -57,7 +58,9 @@ class Parts:
         )
         self.pool = Pool(plans, config.exchange, clock, self.intake, symbols, get_log("line"))
         self.sink = SeriesSink(self.derived, series, tape)
-        self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, tape.next_sequence)
+        # From a little before the head: aggregates that the last run had no time to judge.
+        start = max(tape.oldest_sequence, tape.next_sequence - STAND_IN_BACK_ROWS)
+        self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, start)
         self.history = History(
             wanted, rest, self.intake, self.derived, series, clock, config.feature, get_log("history")
         )
@@ -100,6 +103,7 @@ class Parts:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.intake.close()
         await self.sink.close()
 
     async def _certify(self) -> None:

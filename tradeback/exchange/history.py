@@ -16,6 +16,7 @@ from tradeback.exchange.rest import Rest
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig
 from tradeback.model.errors import ExchangeError, RateLimited, TapeError
+from tradeback.model.record import Rows
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
@@ -57,7 +58,7 @@ class History:
         self._since_ns = clock.wall_ns()
         self._state: State = "starting"
         self.last_error: str | None = None
-        self.seeded = self.fetched = 0
+        self.seeded = self.fetched = self.given_up = 0
 
     async def run(self) -> None:
         """Seed every symbol, then fetch closed bars. Ends when all is there."""
@@ -98,6 +99,7 @@ class History:
             except (ExchangeError, TapeError) as error:
                 self.last_error = f"{symbol.symbol}: {error}"
                 if isinstance(error, ExchangeError) and error.status in (400, 403, 404):
+                    self.given_up += 1
                     self._log.warning("history given up", symbol=symbol.symbol, error=str(error))
                     return
                 failures += 1
@@ -109,21 +111,14 @@ class History:
         months = await self._rest.klines(symbol.symbol, "1M", limit=LEVEL_MONTHS)
         levels = seeds.levels_of(months)
         if levels is not None:
-            self._intake.append(seeds.levels_row(symbol.id, *levels, recv_ns=self._clock.wall_ns()))
+            await self._put(seeds.levels_row(symbol.id, *levels, recv_ns=self._clock.wall_ns()))
 
     async def _seed_bars(self) -> None:
         """Announce a boundary for all symbols, wait until the exchange has passed it, seed each."""
-        newest_us = 0
-        while newest_us == 0:
-            try:
-                newest_us = max(await self._rest.time_us(), self._derived.newest_us())
-            except ExchangeError as error:
-                self.last_error = str(error)
-                await asyncio.sleep(RETRY.first_s)
+        newest_us = max(await self._time_us(), self._derived.newest_us())
         wanted_us = -(-newest_us // 1_000_000) * 1_000_000
-        now_ns = self._clock.wall_ns()
         for symbol in self._symbols:
-            self._intake.append(seeds.boundary_row(symbol.id, wanted_us, recv_ns=now_ns))
+            await self._put(seeds.boundary_row(symbol.id, wanted_us, recv_ns=self._clock.wall_ns()))
         boundaries = {symbol.id: self._derived.boundary_us(symbol.id) for symbol in self._symbols}
         if not await self._passed(max(boundaries.values(), default=0) + SETTLE_US):
             self.last_error = "the market stands still: open bars hold only what was seen"
@@ -136,17 +131,35 @@ class History:
         await self._for_all(seed)
 
     async def _passed(self, time_us: int) -> bool:
-        deadline_ns = self._clock.steady_ns() + int(BOUNDARY_WAIT_S * 1e9)
-        while self._clock.steady_ns() < deadline_ns:
+        """Wait until the exchange's clock shows `time_us`; False when it has stood for BOUNDARY_WAIT_S."""
+        newest_us, moved_ns = 0, self._clock.steady_ns()
+        while True:
+            now_us = await self._time_us()
+            if now_us >= time_us:
+                return True
+            now_ns = self._clock.steady_ns()
+            if now_us > newest_us:
+                newest_us, moved_ns = now_us, now_ns
+            elif now_ns - moved_ns > BOUNDARY_WAIT_S * 1e9:
+                return False
+            await asyncio.sleep(min(max((time_us - now_us) / 1e6, 0.05), 1.0))
+
+    async def _time_us(self) -> int:
+        """The exchange's clock; asked until it answers."""
+        failures = 0
+        while True:
             try:
-                now_us = await self._rest.time_us()
-                if now_us >= time_us:
-                    return True
-                await asyncio.sleep(min(max((time_us - now_us) / 1e6, 0.05), 1.0))
+                return await self._rest.time_us()
             except ExchangeError as error:
                 self.last_error = str(error)
-                await asyncio.sleep(RETRY.first_s)
-        return False
+                failures += 1
+                await asyncio.sleep(RETRY.delay_s(failures, 0.5))
+
+    async def _put(self, rows: Rows) -> None:
+        """Append seeds and see them on the tape. TapeError when it refuses some: put them all again."""
+        await self._intake.flowing()
+        self._intake.append(rows)
+        await self._intake.flowing()
 
     async def _seed_symbol(self, symbol: Symbol, boundary_us: int) -> None:
         klines = {}
@@ -156,7 +169,7 @@ class History:
             )
         rows = seeds.bar_rows(symbol, boundary_us, klines, recv_ns=self._clock.wall_ns())
         if len(rows):
-            self._intake.append(rows)
+            await self._put(rows)
         self.seeded += 1
 
     async def _fetch_bars(self, symbol: Symbol) -> None:

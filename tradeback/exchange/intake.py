@@ -13,11 +13,12 @@ import numpy as np
 from tradeback.ingest import context as words
 from tradeback.ingest.arbiter import restore_rows
 from tradeback.ingest.context import IngestContext
-from tradeback.ingest.read import admit_rows, decode_one, note_lag, read_frames
+from tradeback.ingest.read import admit_rows, read_frames
+from tradeback.ingest.single import decode_one
 from tradeback.kernel.jit import entry
 from tradeback.model.errors import TapeError
 from tradeback.model.limits import BATCH_ROWS_MAX
-from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, empty_rows, seal
+from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, seal
 from tradeback.model.symbols import Symbol
 from tradeback.ops.metrics import Family, Histogram
 from tradeback.tape.writer import Tape
@@ -43,8 +44,16 @@ class Intake:
         self.stalled: str | None = None
         """Why the tape refuses records; None while it takes them."""
         self.on_stall: list[Callable[[bool], None]] = []
-        """Called with True when the tape begins to refuse, with False when it takes records again."""
+        """Called with True when the tape begins to refuse, with False when it takes records again. One who
+        is told late looks at `stalled`: what an earlier one did may have made it refuse again."""
+        self.stalls = 0
+        """How often the tape has begun to refuse."""
+        self.full = False
+        """The last `pull` stopped because its stretch of the ring was full: there may be more to pull."""
         self._waiting = 0
+        self._retrying: asyncio.TimerHandle | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._read = entry(read_frames)
         self._mask = tape.hot_rows - 1
 
@@ -55,13 +64,16 @@ class Intake:
     def pull(self, address: int, end: int, recv_ns: int, line: int) -> int:
         """Take the frames in [address, end); returns how many records came of it.
 
-        `context.view` says where it stopped and why (POSITION, SIDE_*, PROTOCOL_ERROR). When it stopped
-        at BATCH_ROWS_MAX or at the ring's end, there is more to pull.
+        `context.view` says where it stopped and why (POSITION, SIDE_*, PROTOCOL_ERROR); `full` whether
+        it stopped because of the ring. Must not be called while `stalled`: the ring's next slots hold
+        records then that wait for the disk.
         """
         tape = self.tape
         first = tape.next_sequence
         slot = first & self._mask
         room = tape.hot_rows - slot
+        if room > BATCH_ROWS_MAX:
+            room = BATCH_ROWS_MAX
         count: int = self._read(
             self.context.address,
             address,
@@ -69,18 +81,26 @@ class Intake:
             recv_ns,
             line,
             tape.rows_address + (slot << _ROW_SHIFT),
-            room if room < BATCH_ROWS_MAX else BATCH_ROWS_MAX,
+            room,
             first,
             tape.epoch,
         )
+        self.full = count == room
         if count:
             self._publish(count)
         return count
 
+    async def flowing(self) -> None:
+        """Until the tape takes records; at once when it does."""
+        while self.stalled is not None:
+            await self._flowing.wait()
+
     def admit(self, rows: Rows) -> int:
         """Arbitrate complete records that did not come through the kernel; returns how many were accepted.
 
-        Raises TapeError while the tape refuses records; then nothing has been taken.
+        Raises TapeError while the tape refuses records; of many, the first ones may have been taken then,
+        and are known by their ids when the call is repeated. Those that are taken when the refusal begins
+        wait in the ring: that raises nothing.
         """
         return self._in_batches(rows, self._admit_batch)
 
@@ -95,7 +115,7 @@ class Intake:
 
     def note_event(self, event_us: int, recv_ns: int) -> None:
         """Count exchange -> receive for a frame that took the slow path."""
-        note_lag(self.context.address, event_us, recv_ns)
+        self.lag.observe(recv_ns // 1000 - event_us)
 
     def restore(self, rows: Rows) -> None:
         """Learn from tape records, oldest first, what has been seen. Counters stay as they are."""
@@ -147,23 +167,40 @@ class Intake:
 
     def _stall(self, count: int, error: TapeError) -> None:
         self.stalled = str(error)
+        self.stalls += 1
         self._waiting = count
+        self._flowing.clear()
+        self._retrying = asyncio.get_running_loop().call_later(RETRY_S, self._retry)
         for tell in self.on_stall:
             tell(True)
-        asyncio.get_running_loop().call_later(RETRY_S, self._retry)
 
     def _retry(self) -> None:
+        self._retrying = None
+        if not self._flush():
+            self._retrying = asyncio.get_running_loop().call_later(RETRY_S, self._retry)
+            return
+        for tell in self.on_stall:
+            tell(False)
+
+    def _flush(self) -> bool:
+        """Try the refused append again, and publish it; False when it is refused again."""
         try:
             first = self.tape.commit(self._waiting)
         except TapeError as error:
             self.stalled = str(error)
-            asyncio.get_running_loop().call_later(RETRY_S, self._retry)
-            return
+            return False
         self.stalled = None
+        self._flowing.set()
         for reader in self.readers:
             reader(first, self._waiting)
-        for tell in self.on_stall:
-            tell(False)
+        return True
+
+    def close(self) -> None:
+        """No more retries; what waits gets its last chance. The lines have stopped before."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
+            self._flush()
 
     def collect(self) -> Iterator[Family]:
         """Messages, duplicates and the like per stream; exchange -> receive."""
@@ -190,8 +227,3 @@ class Intake:
             "counter",
             "Messages whose exchange time lay in this machine's future: the clocks are apart.",
         ).add(int(self.lag.sums[1]))
-
-
-def scratch_row() -> Rows:
-    """One record to decode into."""
-    return empty_rows(1)

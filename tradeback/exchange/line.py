@@ -7,6 +7,7 @@ limit of connection attempts. A connection that is silent (no byte, not even the
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import picows
@@ -14,15 +15,17 @@ import picows
 from tradeback.exchange import fallback
 from tradeback.exchange.backoff import Backoff
 from tradeback.exchange.budget import Budget
+from tradeback.exchange.fragments import Fragments
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.line_counts import LineCounts
+from tradeback.exchange.requests import Requests, is_answer
+from tradeback.exchange.rest import retry_after_s
 from tradeback.exchange.socket_reader import SocketReader
-from tradeback.exchange.streams import LinePlan, control_messages, stream_address, stream_name
+from tradeback.exchange.streams import LinePlan, stream_address, stream_name
 from tradeback.ingest.context import ALL_TO_SIDE
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import DecodeError, ExchangeError, TapeError
-from tradeback.model.limits import CONTROL_MESSAGES_PER_SECOND, READ_BUFFER_BYTES_MAX
 from tradeback.model.record import LINE_SHIFT
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth, State
@@ -30,8 +33,9 @@ from tradeback.ops.log import Log, RepeatLimiter
 
 _TEXT, _CONTINUATION, _CLOSE, _PING = 0x01, 0x00, 0x08, 0x09
 _FINAL = 0x80
-SUBSCRIBE_WAIT_S = 10.0
-"""How long the exchange may take to acknowledge a subscription."""
+_CONTROL = 0x08
+_CLOSED = "the exchange closed the connection"
+CONTROL_PAYLOAD_MAX = 125
 SAMPLE_BYTES = 300
 """How much of a refused frame goes to the log."""
 
@@ -40,10 +44,20 @@ class _Handshake(picows.WSListener):
     """picows' listener until the reader takes over: swaps the protocol before anything was read."""
 
     def __init__(self, line: "Line") -> None:
-        self._line = line
+        self.line: Line | None = line
+        """None once the line has given this attempt up."""
 
     def on_ws_connected(self, transport: Any) -> None:
-        self._line.take_over(transport)
+        if self.line is None:
+            transport.disconnect(graceful=False)
+        else:
+            self.line.take_over(transport)
+
+    def on_ws_frame(self, transport: Any, frame: Any) -> None:
+        """A frame that came in one piece with the handshake's answer: the reader does not see it."""
+        if self.line is not None:
+            opcode = int(frame.msg_type) | (_FINAL if frame.fin else 0)
+            self.line.on_early_frame(opcode, frame.get_payload_as_bytes())
 
 
 class Line:
@@ -72,33 +86,38 @@ class Line:
         self.last_error: str | None = None
         self._transport: Any = None
         self._reader: SocketReader | None = None
-        self._closed = asyncio.Event()
+        self._requests: Requests | None = None
+        self._ended: str | None = None
+        """Why this connection has ended, as far as it is known."""
         self.was_up = asyncio.Event()
         """Set when the line is subscribed for the first time."""
-        self._pending: dict[int, asyncio.Future[None]] = {}
-        self._fragments: list[bytes] = []
-        self._next_id = 1
+        self._fragments = Fragments()
         intake.on_stall.append(self._on_stall)
 
     async def run(self) -> None:
         """Keep the connection up. Ends by cancellation."""
         failures = 0
         while True:
-            wait_s = self._attempts.take(self._clock.steady_ns())
-            if wait_s:
-                await asyncio.sleep(wait_s)
+            await self._intake.flowing()
+            await self._wait_for_attempt()
+            up_ns: int | None = None
             try:
                 await self._connect()
                 await self._subscribe()
-                failures = 0
+                up_ns = self._clock.steady_ns()
                 self._become("ok")
                 await self._watch()
-                raise ExchangeError(self.last_error or "the exchange closed the connection")
             except (OSError, TimeoutError, picows.WSError, ExchangeError) as error:
                 self.last_error = _words(error)
+                self._obey_limit(error)
+            else:
+                self.last_error = self._ended or _CLOSED
             finally:
                 self._disconnect()
-            failures += 1
+            # One that is cut again and again right after it came up is no success.
+            stable_ns = int(self._config.backoff_max_s * 1e9)
+            lasted = up_ns is not None and self._clock.steady_ns() - up_ns >= stable_ns
+            failures = 1 if lasted else failures + 1
             self.counts.reconnects += 1
             self._become("down")
             delay_s = self._backoff.delay_s(failures, random.random())
@@ -107,83 +126,101 @@ class Line:
 
     # Connecting.
 
+    async def _wait_for_attempt(self) -> None:
+        """Until the exchange's limit of connection attempts allows one more."""
+        wait_s = self._attempts.take(self._clock.steady_ns())
+        while wait_s:
+            # Another line's handshake may have been refused while this one waited.
+            await asyncio.sleep(wait_s)
+            wait_s = self._attempts.blocked_s(self._clock.steady_ns())
+
+    def _obey_limit(self, error: BaseException) -> None:
+        """A refused handshake that says Retry-After holds all lines back."""
+        response = getattr(error, "response", None)
+        if response is not None and int(response.status) in (418, 429):
+            seconds = retry_after_s(response.headers.get("Retry-After"), 0.0)
+            self._attempts.block(self._clock.steady_ns(), seconds)
+
     async def _connect(self) -> None:
-        self._closed.clear()
-        self._fragments.clear()
-        async with asyncio.timeout(self._config.connect_timeout_s):
-            await picows.ws_connect(
-                lambda: _Handshake(self),
-                stream_address(self._config.ws_endpoint),
-                enable_auto_ping=False,
-                read_buffer_init_size=2048,
-                extra_headers={"User-Agent": "tradeback"},
-            )
+        self._ended = None
+        self._fragments = Fragments()
+        timeout_s = self._config.connect_timeout_s
+        handshake = _Handshake(self)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await picows.ws_connect(
+                    lambda: handshake,
+                    stream_address(self._config.ws_endpoint),
+                    enable_auto_ping=False,
+                    enable_auto_pong=False,
+                    websocket_handshake_timeout=timeout_s,
+                    read_buffer_init_size=2048,
+                    extra_headers={"User-Agent": "tradeback"},
+                )
+        except BaseException:
+            handshake.line = None
+            raise
+        if self._reader is None:
+            # picows reports a connection that ends during the handshake as a success.
+            raise ExchangeError("the exchange closed the connection during the handshake")
 
     def take_over(self, transport: Any) -> None:
         """Right after the handshake: from here on the socket is read by kernels."""
         self._transport = transport
         under = transport.underlying_transport
+        self._requests = Requests(partial(transport.send, picows.WSMsgType.TEXT), self._clock)
         self._reader = SocketReader(self._intake, self._clock, self.plan.line, under, self)
         under.set_protocol(self._reader)
 
     async def _subscribe(self) -> None:
-        """SUBSCRIBE in chunks, at most a few a second, and wait for every answer."""
+        assert self._requests is not None
         names = [stream_name(symbol, self.plan.stream) for symbol in self.plan.symbols]
-        budget = Budget(CONTROL_MESSAGES_PER_SECOND, 1.0)
-        waiting = []
-        for message in control_messages("SUBSCRIBE", names, self._next_id):
-            await asyncio.sleep(budget.take(self._clock.steady_ns()))
-            if self._closed.is_set():
-                break
-            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._pending[self._next_id] = answer
-            self._next_id += 1
-            waiting.append(answer)
-            self._transport.send(picows.WSMsgType.TEXT, message)
-        try:
-            async with asyncio.timeout(SUBSCRIBE_WAIT_S):
-                await asyncio.gather(*waiting)
-        except TimeoutError:
-            raise ExchangeError("the exchange did not acknowledge the subscription") from None
-        finally:
-            self._pending.clear()
-        if self._closed.is_set():
-            raise ExchangeError(self.last_error or "the exchange closed the connection while subscribing")
+        await self._requests.subscribe(names, lambda: self._intake.stalled is not None)
 
     async def _watch(self) -> None:
         """Until the connection ends; ExchangeError when it goes silent."""
-        reader = self._reader
-        while reader is not None:
-            seen = reader.bytes_read
+        reader, intake = self._reader, self._intake
+        assert reader is not None
+        idle_s = self._config.idle_timeout_s
+        heard_ns, seen = self._clock.steady_ns(), (0, 0)
+        while True:
             try:
-                async with asyncio.timeout(self._config.idle_timeout_s):
-                    await self._closed.wait()
+                async with asyncio.timeout(idle_s / 4):
+                    await reader.closed.wait()
                 return
             except TimeoutError:
-                if reader.bytes_read == seen and self._intake.stalled is None:
-                    raise ExchangeError(f"silent for {self._config.idle_timeout_s:g} s") from None
+                now_ns = self._clock.steady_ns()
+                heard = (reader.bytes_read, intake.stalls)
+                # While the tape refuses nobody listens, so silence says nothing.
+                if heard != seen or intake.stalled is not None:
+                    heard_ns, seen = now_ns, heard
+                elif now_ns - heard_ns >= idle_s * 1e9:
+                    raise ExchangeError(f"silent for {idle_s:g} s") from None
 
     def _disconnect(self) -> None:
-        for answer in self._pending.values():
-            answer.cancel()
-        self._pending.clear()
+        if self._requests is not None:
+            self._requests.end(self._ended or _CLOSED)
+        if self._reader is not None:
+            self._reader.detach()
+            self.counts.keep(self._reader.reads, self._reader.bytes_read)
         if self._transport is not None:
             self._transport.underlying_transport.abort()
-        if self._reader is not None:
-            self.counts.keep(self._reader.reads, self._reader.bytes_read)
-        self._transport = self._reader = None
+        self._transport = self._reader = self._requests = None
 
     # What the reader tells.
 
     def on_side_frame(self, opcode: int, payload: bytes, status: int, recv_ns: int) -> None:
         """A frame that is not the kernel's: control, fragment, answer, or an odd event."""
         kind = opcode & 0x0F
-        if kind == _PING:
+        if kind & _CONTROL and (len(payload) > CONTROL_PAYLOAD_MAX or not opcode & _FINAL):
+            self.on_broken(1002, "a control frame that is long or in fragments")
+        elif kind == _PING:
             self.counts.pings += 1
             self._transport.send_pong(payload)
         elif kind == _CLOSE:
             code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-            self.last_error = f"the exchange closed: {code} {payload[2:].decode(errors='replace')}".rstrip()
+            words = payload[2:].decode(errors="replace")
+            self._ended = f"the exchange closed: {code} {words}".rstrip()
             self._transport.underlying_transport.abort()
         elif kind == _TEXT and opcode & _FINAL:
             self._on_text(payload, recv_ns)
@@ -192,10 +229,15 @@ class Line:
         else:
             self.counts.odd_frames += 1
 
+    def on_early_frame(self, opcode: int, payload: bytes) -> None:
+        """A frame that came together with the handshake."""
+        if self._transport is not None:
+            self.on_side_frame(opcode, payload, 0, self._clock.wall_ns())
+
     def on_broken(self, close_code: int, reason: str) -> None:
         """Nothing behind this byte can be trusted: the connection is replaced."""
         self.counts.broken += 1
-        self.last_error = f"{reason} ({close_code})"
+        self._ended = f"{reason} ({close_code})"
         self._transport.send_close(picows.WSCloseCode(close_code))
         self._transport.underlying_transport.abort()
 
@@ -212,12 +254,10 @@ class Line:
 
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended."""
-        if error is not None and self.last_error is None:
-            self.last_error = _words(error)
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(ExchangeError("the connection ended"))
-        self._closed.set()
+        if self._ended is None:
+            self._ended = _words(error) if error is not None else _CLOSED
+        if self._requests is not None:
+            self._requests.end(self._ended)
 
     def _distrust(self, payload: bytes, reason: str) -> None:
         self.counts.shadow_differs += 1
@@ -229,23 +269,20 @@ class Line:
         )
 
     def _on_fragment(self, opcode: int, payload: bytes, recv_ns: int) -> None:
-        if opcode & 0x0F == _TEXT:
-            self._fragments = [payload]
-            return
-        if not self._fragments:
+        try:
+            whole = self._fragments.add(opcode, payload)
+        except ValueError:
             self.counts.odd_frames += 1
             return
-        self._fragments.append(payload)
-        if sum(map(len, self._fragments)) > READ_BUFFER_BYTES_MAX:
+        if self._fragments.too_long:
             self.on_broken(1009, "a message in fragments grew too long")
-        elif opcode & _FINAL:
-            whole, self._fragments = b"".join(self._fragments), []
+        elif whole is not None:
             self._on_text(whole, recv_ns)
 
     def _on_text(self, payload: bytes, recv_ns: int) -> None:
         try:
             message = fallback.parse(payload)
-            if "stream" not in message and "e" not in message and ("id" in message or "error" in message):
+            if is_answer(message):
                 self._on_answer(message)
                 return
             event = fallback.event_of(message)
@@ -273,30 +310,19 @@ class Line:
             self._intake.note_event(event_us, recv_ns)
 
     def _on_answer(self, message: dict[str, Any]) -> None:
-        request = message.get("id")
-        answer = self._pending.get(request) if isinstance(request, int) else None
-        wrong = message.get("error") or (message if "code" in message else None)
-        if wrong is None:
-            if answer is not None and not answer.done():
-                answer.set_result(None)
-            return
-        text = f"the exchange refused a request: {wrong.get('code')} {wrong.get('msg')}"
-        self.last_error = text
-        if answer is not None and not answer.done():
-            answer.set_exception(ExchangeError(text))
-        else:
-            self._say(text)
+        wrong = self._requests.on_answer(message) if self._requests is not None else None
+        if wrong is not None:
+            self.last_error = wrong
+            self._say("request refused", error=wrong)
 
     def _on_stall(self, stalled: bool) -> None:
         """The tape refuses or takes records: reading stops or goes on, the exchange queues meanwhile."""
-        if self._transport is None or self._transport.underlying_transport.is_closing():
+        if self._reader is None:
             return
         if stalled:
             self._transport.underlying_transport.pause_reading()
         else:
-            self._transport.underlying_transport.resume_reading()
-            if self._reader is not None:
-                self._reader.drain(self._clock.wall_ns())
+            self._reader.resume()
 
     # What operators see.
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from tradeback.exchange.backoff import Backoff
-from tradeback.exchange.rest import Rest
+from tradeback.exchange.rest import NoExchange, Rest
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import ExchangeError, RateLimited, StartupError
@@ -20,7 +20,7 @@ class Listing:
 
     def __init__(self, config: ExchangeConfig, log: Log, clock: Clock) -> None:
         self._config, self._log, self._clock = config, log, clock
-        self.rest = Rest(config.rest_endpoint)
+        self.rest = Rest(config.rest_endpoint, clock)
 
     async def close(self) -> None:
         """End the REST session."""
@@ -46,7 +46,7 @@ class Listing:
                 wait_s = error.retry_after_s
                 self._log.warning(str(error))
             except ExchangeError as error:
-                if error.status in (400, 403, 404, 405, 410) or (error.status == 0 and "?" in str(error)):
+                if isinstance(error, NoExchange) or (400 <= error.status < 500 and error.status != 408):
                     raise StartupError(
                         f"{error}. Point EXCHANGE_REST_ENDPOINT at Binance's REST or at `tradeback sim`"
                     ) from error

@@ -4,14 +4,15 @@ Paths, weights and error shapes: binance.md section 7.
 """
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import aiohttp
 import orjson
 
 from tradeback.exchange.budget import Budget
+from tradeback.model.clock import Clock
 from tradeback.model.errors import ExchangeError, RateLimited
 from tradeback.model.limits import REST_WEIGHT_PER_MINUTE
 from tradeback.stores.ports import SymbolRecord
@@ -20,13 +21,27 @@ _WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2}
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """exchangeInfo of all symbols has a few MB; anything beyond this is no answer to be read."""
 TIMEOUT_S = 20.0
+_KLINE_FIELDS = 12
+RETRY_AFTER_S = 60.0
+"""When the exchange asks to wait without saying how long: its limits are per minute."""
+RETRY_AFTER_MAX_S = 3 * 86_400.0
+"""Its longest ban."""
+
+
+class NoExchange(ExchangeError):
+    """The address answers, but not as an exchange: trying again will not help."""
 
 
 class Rest:
-    """One session. Made on the loop; `close` it."""
+    """One session. Made on the loop; `close` it.
 
-    def __init__(self, endpoint: str) -> None:
+    Every request raises RateLimited for 429 and 418, NoExchange for an answer that no exchange gives, and
+    ExchangeError for the rest: errors by their status and code, status 0 when nothing answers.
+    """
+
+    def __init__(self, endpoint: str, clock: Clock) -> None:
         self.endpoint = endpoint.rstrip("/")
+        self._clock = clock
         self._budget = Budget(REST_WEIGHT_PER_MINUTE, 60.0)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, connect=10.0)
         self._session = aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": "tradeback"})
@@ -41,15 +56,18 @@ class Rest:
         """The exchange's clock, us."""
         answer = await self._get("time", {})
         if not isinstance(answer, dict) or not isinstance(answer.get("serverTime"), int):
-            raise ExchangeError(f"{self.endpoint} does not tell the time: is it Binance's REST?")
+            raise NoExchange(f"{self.endpoint} does not tell the time: it is no exchange")
         return int(answer["serverTime"]) * 1000
 
     async def symbols(self) -> list[SymbolRecord]:
         """Every symbol the exchange knows, with its grid."""
         answer = await self._get("exchangeInfo", {"showPermissionSets": "false"})
         if not isinstance(answer, dict) or not isinstance(answer.get("symbols"), list):
-            raise ExchangeError(f"{self.endpoint} has no exchangeInfo: is it Binance's REST?")
-        return [_record(entry) for entry in answer["symbols"]]
+            raise NoExchange(f"{self.endpoint} has no exchangeInfo: it is no exchange")
+        try:
+            return [_record(entry) for entry in answer["symbols"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NoExchange(f"{self.endpoint} lists symbols in a form that is not the exchange's") from error
 
     async def klines(
         self,
@@ -60,28 +78,28 @@ class Rest:
         end_ms: int | None = None,
         limit: int,
     ) -> Sequence[Any]:
-        """Klines by open time, start and end inclusive, ascending; each an array of twelve."""
+        """Klines by open time, start and end inclusive, ascending; each an array of twelve whose numbers
+        are numbers."""
         query = {"symbol": symbol, "interval": interval, "limit": str(limit)}
         if start_ms is not None:
             query["startTime"] = str(start_ms)
         if end_ms is not None:
             query["endTime"] = str(end_ms)
         answer = await self._get("klines", query)
-        if not isinstance(answer, list):
-            raise ExchangeError(f"klines of {symbol}: not a list")
+        if not isinstance(answer, list) or not all(map(_is_kline, answer)):
+            raise ExchangeError(f"{self.endpoint} answers klines of {symbol} that are none")
         return answer
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
-        wait_s = self._budget.take(time.monotonic_ns(), _WEIGHTS[path])
-        if wait_s:
+        wait_s = self._budget.take(self._clock.steady_ns(), _WEIGHTS[path])
+        while wait_s:
+            # The exchange may ask for more patience while this request waits for its turn.
             await asyncio.sleep(wait_s)
+            wait_s = self._budget.blocked_s(self._clock.steady_ns())
         self.requests += 1
         try:
             async with self._session.get(f"{self.endpoint}/api/v3/{path}", params=query) as response:
-                body = await response.content.read(BODY_BYTES_MAX)
-                while not response.content.at_eof() and len(body) < BODY_BYTES_MAX:
-                    body += await response.content.read(BODY_BYTES_MAX - len(body))
-                return self._answer(path, response, body)
+                return self._answer(path, response, await _read(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.errors += 1
             words = str(error) or type(error).__name__
@@ -92,8 +110,8 @@ class Rest:
 
     def _answer(self, path: str, response: aiohttp.ClientResponse, body: bytes) -> Any:
         if response.status in (418, 429):
-            wait_s = _seconds(response.headers.get("Retry-After"))
-            self._budget.block(time.monotonic_ns(), wait_s)
+            wait_s = retry_after_s(response.headers.get("Retry-After"), RETRY_AFTER_S)
+            self._budget.block(self._clock.steady_ns(), wait_s)
             raise RateLimited(
                 f"the exchange asks to wait {wait_s:g} s ({response.status})",
                 status=response.status,
@@ -101,11 +119,16 @@ class Rest:
             )
         try:
             answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
+        except orjson.JSONDecodeError as error:
+            if response.status == 200:
+                raise NoExchange(
+                    f"{self.endpoint}/api/v3/{path} answered no JSON: it is no exchange",
+                    status=200,
+                ) from error
             answer = None
-        if response.status != 200 or answer is None:
-            code = answer.get("code", 0) if isinstance(answer, dict) else 0
-            words = f" {code} {answer.get('msg')}" if isinstance(answer, dict) else ""
+        if response.status != 200:
+            code = answer.get("code") if isinstance(answer, dict) else None
+            words = f" {code} {str(answer['msg'])[:200]}" if code is not None and "msg" in answer else ""
             raise ExchangeError(
                 f"{self.endpoint}/api/v3/{path} answered {response.status}{words}",
                 status=response.status,
@@ -114,11 +137,39 @@ class Rest:
         return answer
 
 
-def _seconds(header: str | None) -> float:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body; ExchangeError when it is longer than any answer can be."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise ExchangeError(f"{response.url.origin()} answers without end", status=response.status)
+    return b"".join(parts)
+
+
+def retry_after_s(header: str | None, otherwise: float) -> float:
+    """Seconds of a Retry-After header, at least 1; `otherwise` when it is missing or no finite number."""
     try:
-        return max(1.0, float(header or 60))
+        seconds = float(header or "")
     except ValueError:
-        return 60.0
+        return otherwise
+    return min(max(1.0, seconds), RETRY_AFTER_MAX_S) if seconds == seconds else otherwise
+
+
+def _is_kline(entry: Any) -> bool:
+    """Twelve fields: times and count integers, prices and volumes finite decimal strings."""
+    if not isinstance(entry, list) or len(entry) < _KLINE_FIELDS:
+        return False
+    if not all(type(entry[index]) is int and entry[index] >= 0 for index in (0, 6, 8)):
+        return False
+    try:
+        return all(
+            isinstance(entry[index], str) and isfinite(float(entry[index])) and float(entry[index]) >= 0
+            for index in (1, 2, 3, 4, 5, 7, 9, 10)
+        )
+    except ValueError:
+        return False
 
 
 def _record(entry: Mapping[str, Any]) -> SymbolRecord:

@@ -1,8 +1,12 @@
-"""The bytes of one exchange connection: a fixed arena that kernels read in place.
+"""The bytes of one exchange connection: an arena that kernels read in place.
 
 picows makes the connection (TLS, proxy, handshake); then this protocol takes the transport over, so that
 every socket read is one call of the intake and no Python runs per message. What needs Python (control
 frames, fragments, shapes the grammar refuses) is handed to the `Line`, in order.
+
+While the tape refuses records nothing is taken from the arena and the transport is paused. What the
+kernel had taken from the read waits in the ring; a frame for Python that it stopped at is kept here, for
+what it brings must not overtake those records.
 """
 
 import asyncio
@@ -14,28 +18,26 @@ from tradeback.exchange.intake import Intake
 from tradeback.ingest import context as words
 from tradeback.ingest.grammar import OK
 from tradeback.model.clock import Clock
-from tradeback.model.limits import (
-    BATCH_ROWS_MAX,
-    READ_BUFFER_BYTES,
-    READ_BUFFER_BYTES_MAX,
-    READ_PADDING_BYTES,
-)
+from tradeback.model.limits import READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX, READ_PADDING_BYTES
+from tradeback.model.record import empty_rows
 
 SHADOW_READS = 4_096
 """One read in this many has its first frame decoded by the slow path too, and compared."""
+_FIRST_BYTE = 0xFF
+_FINAL_TEXT = 0x81
 
 
 class Owner(Protocol):
     """What the reader tells its line."""
 
     def on_side_frame(self, opcode: int, payload: bytes, status: int, recv_ns: int) -> None:
-        """A frame that needs Python; `opcode` with the FIN bit."""
+        """A frame that needs Python; `opcode` with the FIN bit, `status` why the grammar refused it."""
 
     def on_broken(self, close_code: int, reason: str) -> None:
         """The byte stream cannot be read any further."""
 
-    def on_shadow(self, payload: bytes, agrees: int, row: Any) -> None:
-        """A sample: the kernel's status and record of one frame."""
+    def on_shadow(self, payload: bytes, status: int, row: Any) -> None:
+        """A sample: one frame, the kernel's status (OK) and its record."""
 
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended."""
@@ -54,12 +56,16 @@ class SocketReader(asyncio.BufferedProtocol):
         self._line = line
         self._transport = transport
         self._old = transport.get_protocol()
-        self._owner = owner
+        self._owner: Owner | None = owner
         self._have = 0
+        self._recv_ns = 0
+        self._held: tuple[int, bytes, int] | None = None
+        """A frame for Python (opcode, payload, status) that came together with the tape's refusal."""
         self._arena = np.zeros(0, np.uint8)
         self._until_shadow = 1
         self.reads = 0
         self.bytes_read = 0
+        self.closed = asyncio.Event()
         self._make_arena(READ_BUFFER_BYTES)
 
     def _make_arena(self, size: int) -> None:
@@ -72,43 +78,54 @@ class SocketReader(asyncio.BufferedProtocol):
         self._base = int(arena.ctypes.data)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """Where the next bytes go; never empty, because transports take an empty one for the end."""
+        if self._have == self._size:
+            # Only a transport that does not obey pause_reading comes here.
+            self._make_arena(self._size + READ_BUFFER_BYTES)
         return self._view[self._have :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have come: one stamp, then everything that is whole is taken."""
-        recv_ns = self._clock_ns()
+        self._recv_ns = self._clock_ns()
         self.reads += 1
         self.bytes_read += nbytes
         self._have += nbytes
-        self.drain(recv_ns)
+        self._until_shadow -= 1
+        if not self._until_shadow:
+            self._shadow()
+        self.drain()
 
-    def drain(self, recv_ns: int) -> None:
-        """Take all whole frames in the arena, then move the rest to its start."""
+    def resume(self) -> None:
+        """The tape takes records again: first what had come before the refusal, then new bytes."""
+        self.drain()
+        if self._intake.stalled is None:
+            self._transport.resume_reading()
+
+    def drain(self) -> None:
+        """Take all whole frames in the arena, then move the rest to its start. Stops while stalled."""
         intake = self._intake
         view = intake.view
         base = position = self._base
         end = base + self._have
         needed = 0
-        self._until_shadow -= 1
-        if not self._until_shadow:
-            self._shadow()
-        while intake.stalled is None:
-            count = intake.pull(position, end, recv_ns, self._line)
+        recv_ns = self._recv_ns
+        if self._held is not None:
+            self._give_held()
+        while intake.stalled is None and self._owner is not None:
+            intake.pull(position, end, recv_ns, self._line)
             position = view[words.POSITION]
             if view[words.SIDE_OPCODE]:
-                self._side(recv_ns)
-                if self._transport.is_closing():
-                    return
+                self._side()
             elif view[words.PROTOCOL_ERROR]:
-                self._have = 0
                 self._owner.on_broken(
                     view[words.PROTOCOL_ERROR], "bytes that are no WebSocket frame of a server"
                 )
-                return
-            elif position >= end or (count < BATCH_ROWS_MAX and not self._at_ring_end()):
+            elif position >= end or not intake.full:
                 needed = view[words.NEEDED_BYTES]
                 break
+            if self._transport.is_closing():
+                self._have = 0
+                return
         rest = end - position
         if rest and position != base:
             start = position - base
@@ -116,27 +133,34 @@ class SocketReader(asyncio.BufferedProtocol):
         self._have = rest
         if needed > self._size:
             self._make_arena(min(2 * needed, READ_BUFFER_BYTES_MAX + READ_BUFFER_BYTES))
+        if intake.stalled is not None:
+            # The line pauses it too, but not a connection that came up while the tape refused.
+            self._transport.pause_reading()
 
-    def _at_ring_end(self) -> bool:
-        """The last pull may have stopped because the ring's stretch was full."""
-        tape = self._intake.tape
-        return tape.room() == tape.hot_rows
+    def detach(self) -> None:
+        """Nothing that still comes is taken, and nobody is told."""
+        self._owner = None
 
-    def _side(self, recv_ns: int) -> None:
+    def _side(self) -> None:
+        """Hand on the frame at which the kernel stopped, unless records before it wait for the disk."""
         view = self._intake.view
         start = view[words.SIDE_ADDRESS] - self._base
         payload = bytes(self._view[start : start + view[words.SIDE_LENGTH]])
-        self._owner.on_side_frame(view[words.SIDE_OPCODE], payload, view[words.SIDE_STATUS], recv_ns)
+        self._held = (view[words.SIDE_OPCODE] & _FIRST_BYTE, payload, view[words.SIDE_STATUS])
+        self._give_held()
+
+    def _give_held(self) -> None:
+        if self._held is not None and self._owner is not None and self._intake.stalled is None:
+            (opcode, payload, status), self._held = self._held, None
+            self._owner.on_side_frame(opcode, payload, status, self._recv_ns)
 
     def _shadow(self) -> None:
         """Decode the first frame of this read once more, so that the line can compare."""
         self._until_shadow = SHADOW_READS
         payload = self._first_text()
-        if payload is None:
+        if payload is None or self._owner is None:
             return
-        from tradeback.exchange.intake import scratch_row
-
-        row = scratch_row()
+        row = empty_rows(1)
         held = np.frombuffer(payload + bytes(READ_PADDING_BYTES), np.uint8)
         address = int(held.ctypes.data)
         status = self._intake.decode(address, address + len(payload), row)
@@ -146,7 +170,7 @@ class SocketReader(asyncio.BufferedProtocol):
     def _first_text(self) -> bytes | None:
         """Payload of the first frame, if it is a whole text frame of usual size."""
         view = self._view
-        if self._have < 4 or view[0] != 0x81:
+        if self._have < 4 or view[0] != _FINAL_TEXT:
             return None
         length, start = view[1], 2
         if length == 126:
@@ -164,7 +188,9 @@ class SocketReader(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection has ended: picows is told, so that whoever waits for it wakes up."""
         self._old.connection_lost(error)
-        self._owner.on_closed(error)
+        self.closed.set()
+        if self._owner is not None:
+            self._owner.on_closed(error)
 
     def pause_writing(self) -> None:
         """Passed on: picows counts."""

@@ -12,12 +12,15 @@ import numpy as np
 
 from tradeback.exchange.intake import Intake
 from tradeback.ingest.arbiter import find_uncertified
-from tradeback.model.errors import TapeError
+from tradeback.ingest.context import FROM_TRADE, LAST_TRADE
+from tradeback.model.limits import SEEN_WINDOW_IDS
 from tradeback.model.record import AGG, BUYER_MAKER, LINE_MASK, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.metrics import Family
 
 ROWS_PER_STEP = 4_096
+SEARCHES_PER_STEP = 4
+"""Each reads the tape for about 10 ms, and the loop has other work."""
 LOOK_BACK_ROWS = 65_536
 """How far before an aggregate its trades are looked for."""
 
@@ -38,28 +41,35 @@ class StandIns:
         tape = self._intake.tape
         self.cursor = max(self.cursor, tape.next_sequence - tape.hot_rows // 2)
         rows = tape.read(self.cursor, ROWS_PER_STEP)
-        ripe = int(np.searchsorted(rows["recv_ns"] > now_ns - self._grace_ns, True)) if len(rows) else 0
+        # Stamps do not rise from record to record: stand-ins carry their aggregate's.
+        young = rows["recv_ns"] > now_ns - self._grace_ns
+        ripe = int(young.argmax()) if young.any() else len(rows)
         rows = np.ascontiguousarray(rows[:ripe])
-        if not len(rows):
+        if not len(rows) or self._intake.stalled is not None:
             return False
         found = np.zeros(len(rows), np.int64)
         context = self._intake.context.address
         count = find_uncertified(context, int(rows.ctypes.data), len(rows), int(found.ctypes.data))
-        for index in found[:count]:
-            if not self._stand_in(rows[index : index + 1], self.cursor + int(index)):
-                return False
-        self.certified += int(np.count_nonzero(rows["kind"] == AGG)) - count
-        self.cursor += len(rows)
-        return ripe == ROWS_PER_STEP
+        judged, searches = len(rows), 0
+        for index in map(int, found[:count]):
+            if searches == SEARCHES_PER_STEP or self._intake.stalled is not None:
+                judged = index
+                break
+            searches += self._stand_in(rows[index : index + 1], self.cursor + index)
+        done = rows["kind"][:judged] == AGG
+        self.certified += int(np.count_nonzero(done)) - int(np.count_nonzero(found[:count] < judged))
+        self.cursor += judged
+        return judged < len(rows) or ripe == ROWS_PER_STEP
 
     def _stand_in(self, agg: Rows, sequence: int) -> bool:
-        """Put the stand-in for one aggregate on the tape; False when the tape refuses, to try again later."""
+        """Put the stand-in for one aggregate on the tape; True when that took a search of the tape."""
         first, last = int(agg["ask"][0]), int(agg["ask_quantity"][0])
         symbol_id = int(agg["symbol_id"][0])
-        seen = self._trades(symbol_id, first, last, sequence)
+        search = self._may_have(symbol_id, first, last)
+        seen = self._trades(symbol_id, first, last, sequence) if search else {}
         missing = (last - first + 1) - sum(weight for _, weight in seen.values())
         if missing <= 0:
-            return True
+            return search
         symbol = self._symbols.by_id(symbol_id)
         scale = 10 ** (symbol.lot_digits if symbol else 8)
         lots = round(float(agg["quantity"][0]) * scale)
@@ -73,13 +83,22 @@ class StandIns:
         row["ask_quantity"] = missing
         row["quantity"] = max(lots, 0) / scale
         row["flags"] = (int(agg["flags"][0]) & (BUYER_MAKER | LINE_MASK)) | STAND_IN
-        try:
-            self._intake.admit(row)
-        except TapeError:
-            return False
+        self._intake.admit(row)
         self.stood_in += 1
         self.trades_stood_in += missing
-        return True
+        return search
+
+    def _may_have(self, symbol_id: int, first: int, last: int) -> bool:
+        """Can any trade of the id range be on the tape? After an outage none is, and no search is needed."""
+        context = self._intake.context
+        state, window = context.states[symbol_id], context.trade_windows[symbol_id]
+        highest = int(state[LAST_TRADE // 8])
+        if state[FROM_TRADE // 8] == 0:
+            return False
+        if first <= highest - SEEN_WINDOW_IDS:
+            return True
+        places = np.arange(first, min(last, highest) + 1) & (SEEN_WINDOW_IDS - 1)
+        return bool(np.any(window[places >> 6] >> (places & 63).astype(np.uint64) & np.uint64(1)))
 
     def _trades(self, symbol_id: int, first: int, last: int, sequence: int) -> dict[int, tuple[float, int]]:
         """Trades of the id range on the tape, by id: (quantity, how many trades the record stands for)."""

@@ -1,0 +1,101 @@
+"""SUBSCRIBE on one connection: in chunks, at the exchange's pace, every one acknowledged.
+
+Shapes of answers and errors: binance.md section 2.1. Errors come nested or flat, with or without an id.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tradeback.exchange.budget import Budget
+from tradeback.exchange.streams import control_messages
+from tradeback.model.clock import Clock
+from tradeback.model.errors import ExchangeError
+from tradeback.model.limits import CONTROL_MESSAGES_PER_SECOND
+
+ANSWER_WAIT_S = 10.0
+"""How long the exchange may take to acknowledge a subscription."""
+PACE_PERIOD_S = 1.25
+"""Messages that left within a second may arrive closer together: the exchange counts on its side."""
+
+
+def is_answer(message: dict[str, Any]) -> bool:
+    """Is this message an answer to a request, and no event?"""
+    return (
+        "stream" not in message
+        and "e" not in message
+        and ("id" in message or "error" in message or "code" in message)
+    )
+
+
+class Requests:
+    """The requests of one connection. `send` writes one text frame; loop thread only."""
+
+    def __init__(self, send: Callable[[bytes], None], clock: Clock) -> None:
+        self._send, self._clock = send, clock
+        self._pace = Budget(CONTROL_MESSAGES_PER_SECOND, PACE_PERIOD_S)
+        self._next_id = 1
+        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._ended: str | None = None
+
+    async def subscribe(self, names: Sequence[str], paused: Callable[[], bool]) -> None:
+        """SUBSCRIBE to `names`; returns when all is acknowledged.
+
+        ExchangeError when the exchange refuses, says nothing for ANSWER_WAIT_S while not `paused` (nothing
+        is read then), or the connection ends.
+        """
+        waiting = []
+        for message in control_messages("SUBSCRIBE", names, self._next_id):
+            await asyncio.sleep(self._pace.take(self._clock.steady_ns()))
+            if self._ended is not None:
+                raise ExchangeError(self._ended)
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(_seen)
+            self._pending[self._next_id] = answer
+            self._next_id += 1
+            waiting.append(answer)
+            self._send(message)
+        acknowledged = asyncio.gather(*waiting)
+        acknowledged.add_done_callback(_seen)
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_WAIT_S):
+                    await asyncio.shield(acknowledged)
+                return
+            except TimeoutError:
+                if not paused():
+                    acknowledged.cancel()
+                    raise ExchangeError("the exchange did not acknowledge the subscription") from None
+
+    def on_answer(self, message: dict[str, Any]) -> str | None:
+        """An answer has come. Returns what is wrong, in words, when the exchange refused something."""
+        request = message.get("id")
+        answer = self._pending.pop(request, None) if type(request) is int else None
+        wrong = message.get("error") or (message if "code" in message else None)
+        if wrong is None:
+            if answer is not None and not answer.done():
+                answer.set_result(None)
+            return None
+        text = "the exchange refused a request: " + (
+            f"{wrong.get('code')} {wrong.get('msg')}" if isinstance(wrong, dict) else str(wrong)[:200]
+        )
+        if answer is None and request is None and self._pending:
+            # One that the exchange could not read comes back without its id; answers come in order.
+            answer = self._pending.pop(next(iter(self._pending)))
+        if answer is not None and not answer.done():
+            answer.set_exception(ExchangeError(text))
+        return text
+
+    def end(self, reason: str) -> None:
+        """The connection has ended: whoever waits for an answer is told."""
+        self._ended = reason
+        pending, self._pending = self._pending, {}
+        for answer in pending.values():
+            if not answer.done():
+                answer.set_exception(ExchangeError(reason))
+
+
+def _seen(answer: "asyncio.Future[Any]") -> None:
+    """The first failure ends a subscription; the others' need no warning."""
+    if not answer.cancelled():
+        answer.exception()
