@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from tradeback import kernel_cache
 from tradeback.api.app import make_runner
-from tradeback.api.bars import PendingBars
 from tradeback.api.context import ServingContext
 from tradeback.api.shapes import enigma_source
 from tradeback.exchange.listing import Listing
@@ -84,7 +83,6 @@ class Engine:
             clock=self.clock,
             symbols=self.symbols,
             tape=tape,
-            series=series,
             reader=reader,
         )
         feed = self._make_feed(context, tape)
@@ -129,7 +127,7 @@ class Engine:
             return float(state["price"]) if state is not None and state["trade_id"] >= 0 else None
 
         def enigma_of(symbol_id: int) -> dict[str, object] | None:
-            if context.derived is None or not self.config.feature.enigma_enabled:
+            if context.derived is None:
                 return None
             return enigma_source(self.symbols, context.derived, symbol_id)
 
@@ -140,7 +138,7 @@ class Engine:
             tape,
             latest_price=latest_price,
             enigma_of=enigma_of,
-            enabled=self.config.feature.binary_websocket,
+            features=self.config.feature,
         )
         context.feed = feed
         return feed
@@ -193,7 +191,7 @@ class Engine:
         feed.attach_kernels()
         parts.intake.readers = [feed.on_rows, parts.derive_rows]
         context.derived = parts.derived
-        context.pending_bars = lambda: [PendingBars(*pending) for pending in parts.sink.pending()]
+        context.series = parts.sink
         context.components += [parts.sink, parts.history, *parts.pool.lines]
         context.collectors += [parts.intake, parts.pool, parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))

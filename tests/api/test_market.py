@@ -1,5 +1,6 @@
 """api/market over a real port, a real tape, derived series and store."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.feed.harness import World, entries, get, rows_of, subscribe, world
-from tradeback.api.bars import PendingBars
+from tests.sinks.gate import Gate
 from tradeback.derive.layout import RESOLUTIONS
+from tradeback.model.config import FeatureConfig
 from tradeback.model.record import BUYER_MAKER, QUOTE, REPAIRED, Rows
-from tradeback.stores.ports import Position
 
 MINUTE_US = 60_000_000
 BEGIN_S = 1_700_000_040
@@ -27,17 +28,11 @@ def trades_at(
     return rows
 
 
-def drain(running: World) -> PendingBars:
-    """What the keeper of bars does before it writes."""
-    derived: Any = running.context.derived
-    running.drained = derived.drain()  # type: ignore[attr-defined]
-    return PendingBars(running.drained.closed, running.tape.next_sequence - 1)  # type: ignore[attr-defined]
-
-
-def store(running: World, pending: PendingBars) -> None:
-    """And then."""
-    series: Any = running.context.series
-    series.write(running.drained, Position(running.tape.epoch, pending.sequence))  # type: ignore[attr-defined]
+async def flush(running: World) -> None:
+    """Put into the store what has closed, as the engine does every few seconds."""
+    sink: Any = running.context.series
+    while (flight := sink.flush()) is not None:
+        await flight
 
 
 async def bars_of(running: World, query: str) -> list[dict[str, Any]]:
@@ -137,16 +132,18 @@ async def test_enigma(served: World) -> None:
     ]
 
 
-@pytest.mark.parametrize("moment", ["in memory", "drained", "stored"])
-async def test_bars_are_whole_wherever_they_are_just_now(served: World, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["in memory", "on its way", "stored"])
+async def test_bars_are_whole_wherever_they_are_just_now(served: World, gate: Gate, moment: str) -> None:
     """A bar that moves from memory to the store is never missing and never counted twice."""
     times = [BEGIN_S + 30 * place for place in range(10)]  # two trades in each of five minutes
     served.publish(trades_at(times))
-    if moment != "in memory":
-        pending = drain(served)
-        served.context.pending_bars = lambda: [pending]
-        if moment == "stored":
-            store(served, pending)
+    if moment == "on its way":
+        sink: Any = served.context.series
+        gate.open.clear()
+        sink.flush()
+        assert sink.stored.sequence == 0
+    elif moment == "stored":
+        await flush(served)
     found = await bars_of(served, "resolution=1m")
     assert [bar["time"] for bar in found] == [BEGIN_S + 60 * place for place in range(5)]
     assert [bar["trade_count"] for bar in found] == [2] * 5
@@ -157,22 +154,49 @@ async def test_bars_are_whole_wherever_they_are_just_now(served: World, moment: 
     assert [bar["complete"] for bar in found] == [False, True, True, True, False]
 
 
-async def test_a_bar_that_closes_between_the_look_and_the_read_is_not_counted_twice(served: World) -> None:
-    from tradeback.api.bars import series_of
-    from tradeback.api.market import MarketRoutes
-
+async def test_a_bar_that_closes_between_the_look_and_the_read_is_not_counted_twice(
+    served: World, gate: Gate
+) -> None:
     served.publish(trades_at([BEGIN_S, BEGIN_S + 1]))
-    memory = MarketRoutes(served.context)._memory(1, RESOLUTIONS.index("1m"))
+    gate.readable.clear()
+    asked = asyncio.create_task(bars_of(served, "resolution=1m"))
+    await asyncio.to_thread(gate.reading.wait, 10)
     served.publish(trades_at([BEGIN_S + 60 * place for place in range(1, 6)], first_id=3))
-    store(served, drain(served))
-    rows = series_of(memory, served.context.series, 0, 1 << 60, 100)
-    first = rows[rows["slot_us"] == BEGIN_S * 1_000_000]
-    assert first["trade_count"].tolist() == [2]
+    await flush(served)
+    gate.readable.set()
+    found = await asked
+    assert [(bar["time"], bar["trade_count"]) for bar in found] == [
+        (BEGIN_S, 2),
+        *((BEGIN_S + 60 * place, 1) for place in range(1, 6)),
+    ]
+
+
+async def test_a_store_that_cannot_be_read_is_a_503_without_its_words(
+    served: World, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate.close()
+    status, answer = await get(served, "/api/v1/symbols/BTCUSDT/bars")
+    assert (status, answer["error"]["code"]) == (503, "not_ready")
+    assert "closed" not in answer["error"]["message"]
+    assert "BTCUSDT" in caplog.text
+
+
+async def test_of_many_bars_the_newest_are_answered(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradeback.api.market.BARS_PER_ANSWER_MAX", 4)
+    served.publish(trades_at([BEGIN_S + 20 * place for place in range(18)]))
+    found = await bars_of(served, "resolution=1m")
+    assert [bar["time"] for bar in found] == [BEGIN_S + 60 * place for place in range(2, 6)]
+    await flush(served)
+    assert await bars_of(served, "resolution=1m") == found
+    older = await bars_of(served, f"resolution=1m&to={BEGIN_S + 300}")
+    assert [(bar["time"], bar["complete"]) for bar in older] == [
+        (BEGIN_S + 60 * place, True) for place in range(1, 5)
+    ]
 
 
 async def test_range_of_bars_is_half_open_and_its_neighbours_prove_completeness(served: World) -> None:
     served.publish(trades_at([BEGIN_S + 20 * place for place in range(18)]))
-    store(served, drain(served))
+    await flush(served)
     found = await bars_of(served, f"resolution=1m&from={BEGIN_S + 60}&to={BEGIN_S + 180}")
     assert [(bar["time"], bar["complete"]) for bar in found] == [(BEGIN_S + 60, True), (BEGIN_S + 120, True)]
     assert await bars_of(served, f"resolution=1m&from={BEGIN_S + 60}&to={BEGIN_S + 60}") == []
@@ -262,6 +286,27 @@ async def test_before_the_engine_is_up_routes_say_so(route: str) -> None:
     async with world(attach=False) as running:
         status, answer = await get(running, f"/api/v1/symbols/BTCUSDT/{route}")
         assert (status, answer["error"]["code"]) == (503, "not_ready")
+
+
+@pytest.mark.parametrize(
+    ("route", "features", "switch"),
+    [
+        ("bars", FeatureConfig(aggregation_enabled=False), "FEATURE_AGGREGATION_ENABLED"),
+        ("enigma", FeatureConfig(enigma_enabled=False), "FEATURE_ENIGMA_ENABLED"),
+    ],
+)
+@pytest.mark.parametrize("attach", [False, True])
+async def test_what_is_switched_off_says_so_by_the_switch(
+    route: str, features: FeatureConfig, switch: str, attach: bool
+) -> None:
+    async with world(attach=attach, features=features) as running:
+        for name in ("bars", "enigma"):
+            status, answer = await get(running, f"/api/v1/symbols/BTCUSDT/{name}")
+            if name == route:
+                assert (status, answer["error"]["code"]) == (404, "disabled")
+                assert switch in answer["error"]["message"]
+            else:
+                assert (status, answer["error"]["code"]) == (503, "not_ready")
 
 
 async def test_the_feed_over_a_real_tape(served: World) -> None:

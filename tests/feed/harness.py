@@ -17,7 +17,7 @@ from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
 from tradeback.feed.front import Front
 from tradeback.feed.server import Feed
-from tradeback.model.config import Config, FeedConfig
+from tradeback.model.config import Config, FeatureConfig, FeedConfig
 from tradeback.model.record import TRADE, Rows, empty_rows
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
@@ -116,14 +116,15 @@ async def world(
     attach: bool = True,
     front_options: dict[str, Any] | None = None,
     context_options: dict[str, Any] | None = None,
+    features: FeatureConfig | None = None,
     **feed_options: Any,
 ) -> AsyncIterator[World]:
     """Everything up; torn down at the end."""
-    config = Config(feed=feed_config or FeedConfig())
+    config = Config(feed=feed_config or FeedConfig(), feature=features or FeatureConfig())
     clock = SystemClock()
     symbols = SymbolTable.of(SYMBOLS)
     tape = tape or MemoryTape()
-    feed = Feed(config.feed, clock, symbols, tape, **feed_options)
+    feed = Feed(config.feed, clock, symbols, tape, features=config.feature, **feed_options)
     context = ServingContext(config, clock, symbols, tape, **(context_options or {}))
     context.feed = feed
     context.components.append(feed)

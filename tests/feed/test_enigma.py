@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from tests.feed.harness import ask, entries, subscribe, text, world
-from tradeback.model.config import FeedConfig
+from tradeback.model.config import FeatureConfig, FeedConfig
+from tradeback.model.limits import CLIENT_ERRORS_MAX
 
 FAST = FeedConfig(enigma_interval_s=0.01)
 CHANNELS = {"channels": ["enigma"]}
@@ -58,3 +59,23 @@ async def test_both_channels_and_leaving_one() -> None:
         assert (await text(ws))["type"] == "enigma"
         await ask(ws, {"type": "unsubscribe", "symbols": ["BTCUSDT"]})
         assert not running.feed.enigma.wanted
+
+
+async def test_switched_off_it_is_refused_and_the_other_channels_work() -> None:
+    features = FeatureConfig(enigma_enabled=False)
+    async with world(FAST, features=features, enigma_of={1: value(1.0)}.get) as running:
+        async with running.connect() as ws:
+            for _ in range(CLIENT_ERRORS_MAX + 1):
+                answer = await subscribe(ws, "BTCUSDT", **CHANNELS)
+                assert (answer["type"], answer["code"]) == ("error", "disabled")
+                assert "feature.enigma_enabled" in answer["message"]
+        async with running.connect() as ws:
+            answer = await subscribe(ws, "BTCUSDT", "NOPE", channels=["trades", "enigma"])
+            assert answer["type"] == "subscribed"
+            assert (await text(ws))["code"] == "disabled"
+            assert (await text(ws))["code"] == "unknown_symbol"
+            running.trade((1, 5.0, 1.0))
+            assert await entries(ws, 1) == [(1, 5.0, 1.0)]
+            assert not running.feed.enigma.wanted
+            await ask(ws, {"type": "unsubscribe", "symbols": ["BTCUSDT"]})
+            assert (await ask(ws, {"type": "ping"}))["type"] == "pong"

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,17 @@ from tests.derive.world import (
     stable,
     symbol,
 )
+from tests.sinks.gate import Gate
 from tests.tape.helpers import config
 from tradeback.derive import state as state_module
 from tradeback.derive.bars import complete_mask
-from tradeback.derive.layout import RESOLUTION_COUNT, Drained
+from tradeback.derive.layout import RESOLUTION_COUNT
 from tradeback.derive.state import Derived
 from tradeback.model.errors import TradebackError
 from tradeback.model.record import Rows
 from tradeback.ops.exposition import render
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import restore
-from tradeback.stores.ports import Position
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.writer import Tape
 
@@ -186,25 +185,6 @@ async def test_records_gone_by_retention_are_named_and_the_state_goes_on(tmp_pat
     await engine.close()
 
 
-class Gate(SeriesSqlite):
-    """A store whose writes wait or fail as told."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.open = threading.Event()
-        self.open.set()
-        self.broken = False
-        self.failing_after = False
-
-    def write(self, drained: Drained, position: Position) -> None:
-        self.open.wait(10)
-        if self.broken:
-            raise OSError("no space left on device")
-        super().write(drained, position)
-        if self.failing_after:
-            raise OSError("connection lost after the commit")
-
-
 @pytest.fixture
 def gated(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path)
@@ -225,36 +205,26 @@ async def test_answers_hold_each_trade_once_while_a_flush_is_in_flight(gated: En
     flight = gated.sink.flush()
     assert flight is not None
     assert gated.sink.flush() is flight
-    ((waiting, sequence),) = gated.sink.pending()
-    assert sequence == 500
-    assert len(waiting) > 0
+    assert gated.derived.closed_count == 0, "all is on its way"
+    assert gated.sink.stored.sequence == 300
     gated.take(rows[500:700])
     await assert_same(gated, rows[:700])
     gate.open.set()
     await flight
-    assert gated.sink.pending() == []
+    assert gated.sink.stored.sequence == 500
     await assert_same(gated, rows[:700])
 
 
 async def test_answers_stay_right_while_flushes_overtake_them(gated: Engine, rows: Rows) -> None:
     gate = gated.store
     assert isinstance(gate, Gate)
-    read = gate.closed
-    started, allowed = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def slow(*ask: Any, **more: Any) -> Any:
-        loop.call_soon_threadsafe(started.set)
-        allowed.wait(10)
-        return read(*ask, **more)
-
     gated.take(rows[:500])
-    gate.closed = slow  # type: ignore[method-assign]
+    gate.readable.clear()
     asked = asyncio.create_task(gated.sink.bars(1, MINUTE, *ALWAYS, 100_000))
-    await started.wait()
+    await asyncio.to_thread(gate.reading.wait, 10)
     gated.take(rows[500:600])
     await gated.flush()  # moves what the answer has seen in memory into the store
-    allowed.set()
+    gate.readable.set()
     answer = await asked
     assert stable(answer.rows) == stable(seen(whole(rows[:600]), 1, MINUTE))
 
@@ -366,3 +336,10 @@ async def test_a_store_that_cannot_be_read_is_an_error_of_ours(gated: Engine) ->
     gated.store.close()
     with pytest.raises(TradebackError, match="cannot be read"):
         await gated.sink.bars(1, MINUTE, *ALWAYS, 10)
+
+
+async def test_a_closed_sink_says_so(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    await engine.close()
+    with pytest.raises(TradebackError, match="closed"):
+        await engine.sink.bars(1, MINUTE, *ALWAYS, 10)

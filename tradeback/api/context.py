@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tradeback.api.bars import PendingBars
+import numpy as np
+from numpy.typing import NDArray
+
 from tradeback.api.shapes import DerivedSeries
+from tradeback.derive.layout import Bars
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import HasHealth
 from tradeback.ops.metrics import Collects
-from tradeback.stores.ports import SeriesStore
 from tradeback.tape.reader import TapeReader
 
 
@@ -28,6 +30,18 @@ class FeedState(Protocol):
     def ready(self) -> bool: ...
 
 
+class BarSeries(Protocol):
+    """Whoever answers for bars, wherever they are just now: `sinks.series.SeriesSink`."""
+
+    async def bars(
+        self, symbol_id: int, resolution: int, from_s: int, to_s: int, limit: int, *, newest: bool = False
+    ) -> tuple[Bars, NDArray[np.bool_]]:
+        """Bars with from_s <= slot < to_s (unix seconds), ascending, the first `limit` or the newest.
+
+        With each whether it is proved complete. Loop thread. Raises TradebackError when they cannot be read.
+        """
+
+
 @dataclass(slots=True)
 class ServingContext:
     """Everything the HTTP side needs. Fields that are None are not there yet: their routes answer 503."""
@@ -37,14 +51,12 @@ class ServingContext:
     symbols: SymbolTable
     tape: TapePosition
     derived: DerivedSeries | None = None
-    """Bars, levels and latest prices in memory; read on the loop thread only."""
-    series: SeriesStore | None = None
-    """Closed bars; read by threads."""
+    """Levels and latest prices in memory; read on the loop thread only."""
+    series: BarSeries | None = None
+    """Bars of memory and store."""
     reader: TapeReader | None = None
     """The tape's files; read by threads."""
     feed: FeedState | None = None
-    pending_bars: Callable[[], Sequence[PendingBars]] | None = None
-    """Bars drained from `derived` whose write to `series` is not known to have succeeded."""
     components: list[HasHealth] = field(default_factory=list)
     collectors: list[Collects] = field(default_factory=list)
     not_ready: Callable[[], Sequence[str]] | None = None

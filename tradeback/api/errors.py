@@ -40,7 +40,16 @@ class ApiError(Exception):
 
 def json_response(value: object, status: int = 200) -> web.Response:
     """A value as JSON. numpy scalars are understood; NaN and Infinity become null."""
-    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return raw_response(json_bytes(value), status)
+
+
+def json_bytes(value: object) -> bytes:
+    """The body of `json_response`: a thread makes it where the answer is large."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def raw_response(body: bytes, status: int = 200) -> web.Response:
+    """JSON that is ready."""
     return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
 
 

@@ -4,6 +4,7 @@ What needs the disk runs in a thread; what reads the derived state runs on the l
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -11,9 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from aiohttp import web
 
-from tradeback.api.bars import BarsInMemory, PendingBars, series_of
-from tradeback.api.context import ServingContext
-from tradeback.api.errors import ApiError, json_response
+from tradeback.api.context import BarSeries, ServingContext
+from tradeback.api.errors import ApiError, json_bytes, json_response, raw_response
 from tradeback.api.params import milliseconds, one_of, read_cursor, time_range, whole_number, write_cursor
 from tradeback.api.shapes import (
     DerivedSeries,
@@ -26,6 +26,7 @@ from tradeback.api.shapes import (
     ticks_json,
 )
 from tradeback.derive.layout import RESOLUTIONS
+from tradeback.model.errors import TradebackError
 from tradeback.model.limits import BARS_PER_ANSWER_MAX, TICKS_PER_ANSWER_MAX
 from tradeback.model.record import TRADE
 from tradeback.model.symbols import Symbol
@@ -34,13 +35,16 @@ from tradeback.tape.reader import TapeReader
 TICKS_DEFAULT = 500
 TICKS_WINDOW_US = 3_600 * 1_000_000
 """Ticks without `from` begin this long before `to`, or before now."""
-ALWAYS_US = 1 << 62
+ALWAYS_S = 1 << 42
+"""Later than any bar, and in us still an int64."""
 LOOK_BACK_FIRST_US = 1_000_000
 LOOK_BACK_MAX_US = 10_000_000_000_000
 """116 days; the tape is kept for a week."""
 LOOK_BACK_ROWS_MAX = 1 << 24
 
 Answer = TypeVar("Answer")
+
+_log = logging.getLogger("tradeback.api")
 
 
 class MarketRoutes:
@@ -78,6 +82,8 @@ class MarketRoutes:
 
     async def enigma(self, request: web.Request) -> web.Response:
         """Enigma and its Fibonacci levels as of the latest trade."""
+        features = self._context.config.feature
+        _wants(features.enigma_enabled, "Enigma levels", "enigma_enabled")
         symbol = self._symbol(request)
         found = self._derived().enigma(symbol.id)
         if found is None:
@@ -86,13 +92,19 @@ class MarketRoutes:
 
     async def bars(self, request: web.Request) -> web.Response:
         """Bars, ascending, the open one included; the newest BARS_PER_ANSWER_MAX when there are more."""
+        features = self._context.config.feature
+        _wants(features.aggregation_enabled, "bars", "aggregation_enabled")
         symbol = self._symbol(request)
         name = one_of(request.query, "resolution", "1m", RESOLUTIONS)
         from_us, to_us = time_range(request.query)
-        begin, end = from_us or 0, ALWAYS_US if to_us is None else to_us
-        memory = self._memory(symbol.id, RESOLUTIONS.index(name))
-        found = await _in_thread(partial(self._read_bars, memory, begin, end))
-        return json_response({"bars": found})
+        span_s = _seconds_up(from_us or 0), ALWAYS_S if to_us is None else _seconds_up(to_us)
+        ask = symbol.id, RESOLUTIONS.index(name), *span_s, BARS_PER_ANSWER_MAX
+        try:
+            rows, complete = await self._series().bars(*ask, newest=True)
+        except TradebackError as error:
+            _log.warning("bars of %s cannot be read: %s", symbol.symbol, error)
+            raise ApiError(503, "not_ready", "bars cannot be read now; try again in a moment") from error
+        return raw_response(await _in_thread(lambda: json_bytes({"bars": bars_json(rows, complete)})))
 
     async def ticks(self, request: web.Request) -> web.Response:
         """Trades in order of id, `limit` at a time; `next` is the cursor of the following page or null.
@@ -108,7 +120,7 @@ class MarketRoutes:
                 end_us = self._context.clock.wall_ns() // 1_000 if to_us is None else to_us
                 from_us = max(0, end_us - TICKS_WINDOW_US)
             cursor = [from_us, to_us, None]
-        return json_response(await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor)))
+        return raw_response(await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor)))
 
     def _read_price_at(self, symbol: Symbol, at_ms: int) -> Json:
         """Look back from `at_ms` in ever longer steps, so that a busy symbol costs a second of the tape."""
@@ -129,14 +141,9 @@ class MarketRoutes:
             raise ApiError(503, "not_ready", "the tape cannot be read yet; try again in a moment")
         return self._context.reader
 
-    def _read_bars(self, memory: BarsInMemory, from_us: int, to_us: int) -> list[Json]:
-        store = self._context.series
-        rows = series_of(memory, store, from_us, min(to_us, ALWAYS_US), BARS_PER_ANSWER_MAX)
-        return bars_json(rows, from_us, to_us, BARS_PER_ANSWER_MAX)
-
     def _read_ticks(
         self, symbol_id: int, limit: int, from_us: int | None, to_us: int | None, from_id: int | None
-    ) -> Json:
+    ) -> bytes:
         rows = self._reader().symbol_rows(
             symbol_id,
             kinds=(TRADE,),
@@ -148,20 +155,7 @@ class MarketRoutes:
         )
         more = len(rows) > limit
         following = write_cursor(from_us, to_us, int(rows["id"][limit])) if more else None
-        return {"ticks": ticks_json(rows[:limit]), "next": following}
-
-    def _memory(self, symbol_id: int, resolution: int) -> BarsInMemory:
-        """What memory holds of a series, all of one moment."""
-        context, derived = self._context, self._derived()
-        sequence = context.tape.next_sequence - 1
-        in_flight = context.pending_bars() if context.pending_bars is not None else ()
-        return BarsInMemory(
-            symbol_id=symbol_id,
-            resolution=resolution,
-            opened=derived.bars_open(symbol_id, resolution),
-            sequence=sequence,
-            pending=(*in_flight, PendingBars(derived.closed(symbol_id, resolution), sequence)),
-        )
+        return json_bytes({"ticks": ticks_json(rows[:limit]), "next": following})
 
     def _symbol(self, request: web.Request) -> Symbol:
         name = request.match_info["symbol"]
@@ -170,11 +164,29 @@ class MarketRoutes:
             raise ApiError(404, "unknown_symbol", f"no symbol {name[:40]!r}; GET /api/v1/symbols lists them")
         return symbol
 
+    def _series(self) -> BarSeries:
+        series: BarSeries | None = self._context.series
+        if series is None:
+            raise ApiError(503, "not_ready", "the kernels are still loading; try again in a moment")
+        return series
+
     def _derived(self) -> DerivedSeries:
         derived: DerivedSeries | None = self._context.derived
         if derived is None:
             raise ApiError(503, "not_ready", "the kernels are still loading; try again in a moment")
         return derived
+
+
+def _wants(enabled: bool, what: str, key: str) -> None:
+    """Refuse what the configuration switches off, naming the switch."""
+    if not enabled:
+        switch = f"feature.{key} (FEATURE_{key.upper()})"
+        raise ApiError(404, "disabled", f"{what} are switched off here: {switch} is false")
+
+
+def _seconds_up(time_us: int) -> int:
+    """The first whole second that is not before; slots of bars are whole seconds."""
+    return -(-time_us // 1_000_000)
 
 
 async def _in_thread(work: Callable[[], Answer]) -> Answer:

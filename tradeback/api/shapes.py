@@ -4,8 +4,9 @@ import math
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tradeback.derive.bars import complete_mask, volumes
+from tradeback.derive.bars import volumes
 from tradeback.derive.enigma import Enigma
 from tradeback.derive.layout import Bars
 from tradeback.model.record import BUYER_MAKER, REPAIRED, Rows
@@ -20,10 +21,6 @@ class DerivedSeries(Protocol):
     def latest(self, symbol_id: int) -> np.void | None: ...
 
     def enigma(self, symbol_id: int) -> Enigma | None: ...
-
-    def bars_open(self, symbol_id: int, resolution: int) -> Bars: ...
-
-    def closed(self, symbol_id: int, resolution: int) -> Bars: ...
 
 
 def symbol_json(symbol: Symbol) -> Json:
@@ -97,23 +94,19 @@ def enigma_source(symbols: SymbolTable, derived: DerivedSeries, symbol_id: int) 
     return enigma_json(symbol, enigma) if symbol is not None and enigma is not None else None
 
 
-def bars_json(rows: Bars, from_us: int, to_us: int, count_max: int) -> list[Json]:
-    """The bars of one ascending series with from_us <= slot < to_us, the newest `count_max` of them.
-
-    `rows` may hold neighbours outside the range: they serve to prove completeness.
-    """
-    wanted = (rows["slot_us"] >= from_us) & (rows["slot_us"] < to_us) & (rows["trade_count"] > 0)
-    chosen = np.flatnonzero(wanted)[-count_max:]
-    picked = rows[chosen]
+def bars_json(rows: Bars, complete: NDArray[np.bool_]) -> list[Json]:
+    """Bars and of each whether it is complete. Bars without trades are left out: they have no prices."""
+    traded = rows["trade_count"] > 0
+    rows, complete = rows[traded], complete[traded]
     columns = (
-        (picked["slot_us"] // 1_000_000).tolist(),
-        picked["open"].tolist(),
-        picked["high"].tolist(),
-        picked["low"].tolist(),
-        picked["close"].tolist(),
-        volumes(picked).tolist(),
-        picked["trade_count"].tolist(),
-        complete_mask(rows)[chosen].tolist(),
+        (rows["slot_us"] // 1_000_000).tolist(),
+        rows["open"].tolist(),
+        rows["high"].tolist(),
+        rows["low"].tolist(),
+        rows["close"].tolist(),
+        volumes(rows).tolist(),
+        rows["trade_count"].tolist(),
+        complete.tolist(),
     )
     names = ("time", "open", "high", "low", "close", "volume", "trade_count", "complete")
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

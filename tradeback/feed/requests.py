@@ -4,7 +4,8 @@ A subscribe is answered with `subscribed`, then come the last known prices of th
 to this client (volume 0; only symbols that have a price), then live entries: in this order and with
 nothing between, because everything happens before the loop reads the next batch. A symbol that was
 subscribed already is named in the answer again but gets no second snapshot, since its volumes go on
-adding up. Unknown names of the same request come last, as one error; the rest works.
+adding up. Channels that are switched off and unknown names of the same request come last, as one error
+each; the rest works.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tradeback.feed.enigma import EnigmaChannel
 from tradeback.feed.fanout import FanOut
 from tradeback.feed.interest import EVERYTHING, Interest, union, without
 from tradeback.model.clock import Clock
+from tradeback.model.config import FeatureConfig
 from tradeback.model.limits import CLIENT_ERRORS_MAX
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.wire import control
@@ -41,6 +43,7 @@ class Requests:
         catchup: CatchUp,
         enigma: EnigmaChannel,
         latest_price: LatestPrice,
+        features: FeatureConfig,
     ) -> None:
         self._clock = clock
         self._symbols = symbols
@@ -48,6 +51,7 @@ class Requests:
         self._catchup = catchup
         self._enigma = enigma
         self._latest_price = latest_price
+        self._disabled = {} if features.enigma_enabled else {control.ENIGMA: "feature.enigma_enabled"}
         self.served = 0
         self.refused: dict[str, int] = dict.fromkeys(sorted(control.ERROR_CODES), 0)
 
@@ -71,21 +75,29 @@ class Requests:
 
     def refuse(self, client: Client, answer: control.Message) -> None:
         """Answer with an error; too many of them close the connection."""
-        self.refused[answer["code"]] += 1
         client.errors += 1
-        _send(client, answer)
+        self._send_error(client, answer)
         if client.errors >= CLIENT_ERRORS_MAX:
             client.close(WSCloseCode.POLICY_VIOLATION, "too many bad requests")
 
+    def _send_error(self, client: Client, answer: control.Message) -> None:
+        self.refused[answer["code"]] += 1
+        _send(client, answer)
+
     def _subscribe(self, client: Client, request: control.Subscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
-        if symbols or request.everything:
+        channels = [channel for channel in request.channels if channel not in self._disabled]
+        if channels and (symbols or request.everything):
             _send(client, control.subscribed(symbols))
             asked = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
-            if control.TRADES in request.channels:
+            if control.TRADES in channels:
                 self._subscribe_trades(client, asked, symbols)
-            if control.ENIGMA in request.channels:
+            if control.ENIGMA in channels:
                 self._enigma.subscribe(client, asked)
+        for channel in request.channels:
+            if channel in self._disabled:
+                # How the server is set up is no fault of the client's, so it does not count as one.
+                self._send_error(client, control.disabled_channel(channel, self._disabled[channel]))
         if unknown:
             self.refuse(client, control.unknown_symbols(unknown))
 

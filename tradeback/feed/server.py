@@ -22,7 +22,7 @@ from tradeback.feed.ladder import LagWatch, Verdict
 from tradeback.feed.negotiate import Declined, negotiate
 from tradeback.feed.requests import LatestPrice, Requests
 from tradeback.model.clock import Clock
-from tradeback.model.config import FeedConfig
+from tradeback.model.config import FeatureConfig, FeedConfig
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family, Histogram
@@ -37,6 +37,8 @@ PONG_WAIT_S = 30.0
 """A client that is silent this long after a ping is cut."""
 DRAIN_S = 1.0
 """How long `close` waits for clients to answer their CLOSE."""
+ALL_FEATURES = FeatureConfig()
+"""Nothing switched off."""
 
 
 def no_price(symbol_id: int) -> float | None:
@@ -52,8 +54,8 @@ def no_enigma(symbol_id: int) -> None:
 class Feed:
     """The WebSocket feed over one tape.
 
-    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `enabled`:
-    feature.binary_websocket; without it every upgrade gets a 404.
+    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `features`:
+    without binary_websocket every upgrade gets a 404, without enigma_enabled the channel is refused.
     """
 
     def __init__(
@@ -65,9 +67,9 @@ class Feed:
         *,
         latest_price: LatestPrice = no_price,
         enigma_of: EnigmaOf = no_enigma,
-        enabled: bool = True,
+        features: FeatureConfig = ALL_FEATURES,
     ) -> None:
-        self._enabled = enabled
+        self._enabled = features.binary_websocket
         self.send_buffer_bytes = config.send_buffer_bytes
         self.dead_peer_ms = int(1_000 * (PING_IDLE_S + PONG_WAIT_S + config.lag_max_s))
         """The kernel cuts a client whose host acknowledges nothing for this long (TCP_USER_TIMEOUT)."""
@@ -83,7 +85,9 @@ class Feed:
         self._tape = tape
         self._catchup = CatchUp(tape, symbols)
         self.enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
-        self.requests = Requests(clock, symbols, self.fanout, self._catchup, self.enigma, latest_price)
+        self.requests = Requests(
+            clock, symbols, self.fanout, self._catchup, self.enigma, latest_price, features
+        )
         self.lagging: set[Client] = set()
         self.counts = Counts()
         self._since_ns = clock.wall_ns()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,7 @@ class LiveTape(TapeSource, Protocol):
         """The sequence of the next record."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesAnswer:
+class SeriesAnswer(NamedTuple):
     """Bars of one series, ascending, and of each whether it is proved that no trade is missing from it."""
 
     rows: Bars
@@ -86,7 +85,7 @@ class SeriesSink:
         """In flight, or refused by the store and to be tried again."""
         self._flight: asyncio.Future[None] | None = None
         self._behind = False
-        self._stopping = False
+        self._stopping = self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._writer = ThreadPoolExecutor(1, "series-writer")
         self._reader = ThreadPoolExecutor(1, "series-reader")
@@ -180,16 +179,6 @@ class SeriesSink:
             _log.error("series store refuses a write, retrying every %s s: %r", self._interval_s, error)
         self.last_error = str(error) or type(error).__name__
 
-    def pending(self) -> list[tuple[Bars, int]]:
-        """Closed bars (any series) taken from the state whose write is not known to have succeeded.
-
-        Each with the sequence under which they will be stored: a reader of the store counts them only where
-        the store's own position is behind it. `bars` does so itself.
-        """
-        if self._batch is None:
-            return []
-        return [(self._batch.drained.closed, self._batch.position.sequence)]
-
     async def close(self) -> None:
         """Write everything up to now, if the store takes it, and stop. The store stays open.
 
@@ -203,7 +192,7 @@ class SeriesSink:
                 break
             self._stopping = self._behind
             await flight
-        self._stopping = True
+        self._stopping = self._closed = True
         for pool in (self._writer, self._reader):
             pool.shutdown(wait=True)
 
@@ -212,22 +201,30 @@ class SeriesSink:
     ) -> SeriesAnswer:
         """Bars with from_s <= slot < to_s (unix seconds), the first `limit` or the newest, as of this moment.
 
-        The store's, what is on its way there, and the open ones, each trade once. Raises TradebackError
-        when the store cannot be read.
+        The store's, what is on its way there, and the open ones, each trade once. The store is read and the
+        parts are put together in a thread. Raises TradebackError when the store cannot be read, and after
+        `close`.
         """
         loop = asyncio.get_running_loop()
-        ask = symbol_id, resolution, from_s, to_s, limit
+        ask = _Ask(symbol_id, resolution, from_s, to_s, limit, newest)
         for _ in range(ATTEMPTS_MAX):
-            view = self._view(symbol_id, resolution)
-            try:
-                held = await loop.run_in_executor(
-                    self._reader, partial(self._store.closed, *ask, newest=newest)
-                )
-            except Exception as error:  # the boundary to a store
-                raise TradebackError(f"the series store cannot be read: {error}") from error
-            if held.position.epoch != view.position.epoch or held.position.sequence <= view.position.sequence:
-                return _answer(held, view, (symbol_id, resolution), (from_s, to_s), limit, newest)
+            if self._closed:
+                raise TradebackError("the series sink is closed")
+            work = partial(self._read, ask, self._view(symbol_id, resolution))
+            answer = await loop.run_in_executor(self._reader, work)
+            if answer is not None:
+                return answer
         raise TradebackError("the series store moves faster than it can be read")
+
+    def _read(self, ask: "_Ask", view: "_View") -> SeriesAnswer | None:
+        """In the reader thread; None when the store has moved beyond what memory held at the view."""
+        try:
+            held = self._store.closed(*ask[:5], newest=ask.newest)
+        except Exception as error:  # the boundary to a store
+            raise TradebackError(f"the series store cannot be read: {error}") from error
+        if held.position.epoch == view.position.epoch and held.position.sequence > view.position.sequence:
+            return None
+        return _answer(held, view, ask)
 
     def _view(self, symbol_id: int, resolution: int) -> "_View":
         batch = self._batch
@@ -265,6 +262,17 @@ class SeriesSink:
         return ComponentHealth("store:series", state, self._since_ns, self.last_error)  # type: ignore[arg-type]
 
 
+class _Ask(NamedTuple):
+    """What `bars` was asked for."""
+
+    symbol_id: int
+    resolution: int
+    from_s: int
+    to_s: int
+    limit: int
+    newest: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """What memory knows of one series at `position`: open, closed and not drained, in flight."""
@@ -280,14 +288,12 @@ def _covers(held: Position, position: Position) -> bool:
     return held.epoch == position.epoch and held.sequence >= position.sequence
 
 
-def _answer(
-    held: Closed, view: _View, series: tuple[int, int], span: tuple[int, int], limit: int, newest: bool
-) -> SeriesAnswer:
+def _answer(held: Closed, view: _View, ask: _Ask) -> SeriesAnswer:
     """Put the store's bars and those of memory together, each trade once, and cut to what was asked."""
     memory = []
     if view.flying is not None and not _covers(held.position, view.flying.position):
         bars = view.flying.drained.closed
-        memory.append(bars[(bars["symbol_id"] == series[0]) & (bars["resolution"] == series[1])])
+        memory.append(bars[(bars["symbol_id"] == ask.symbol_id) & (bars["resolution"] == ask.resolution)])
     if not _covers(held.position, view.position):
         memory.append(view.closed)
     memory.append(view.open)
@@ -296,11 +302,11 @@ def _answer(
         # What the limit left out of the store's answer must not show through memory without it.
         first, last = int(stored["slot_us"][0]), int(stored["slot_us"][-1])
         memory = [
-            bars[bars["slot_us"] >= first] if newest else bars[bars["slot_us"] <= last] for bars in memory
+            bars[bars["slot_us"] >= first] if ask.newest else bars[bars["slot_us"] <= last] for bars in memory
         ]
     rows = merge_all([stored, *memory])
     complete = complete_mask(rows)
     slot_us = rows["slot_us"]
-    inside = np.flatnonzero((slot_us >= span[0] * 1_000_000) & (slot_us < span[1] * 1_000_000))
-    inside = inside[max(0, len(inside) - limit) :] if newest else inside[:limit]
+    inside = np.flatnonzero((slot_us >= ask.from_s * 1_000_000) & (slot_us < ask.to_s * 1_000_000))
+    inside = inside[max(0, len(inside) - ask.limit) :] if ask.newest else inside[: ask.limit]
     return SeriesAnswer(rows[inside], complete[inside])

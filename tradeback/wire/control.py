@@ -29,7 +29,10 @@ BAD_JSON: Final = "bad_json"
 UNKNOWN_TYPE: Final = "unknown_type"
 TOO_MANY_SYMBOLS: Final = "too_many_symbols"
 BAD_REQUEST: Final = "bad_request"
-ERROR_CODES: Final = frozenset({UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST})
+DISABLED: Final = "disabled"
+ERROR_CODES: Final = frozenset(
+    {UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST, DISABLED}
+)
 
 SHOWN_MAX: Final = 10
 """Names that an error message repeats at most."""
@@ -158,6 +161,11 @@ def unknown_symbols(names: list[str]) -> Message:
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     noun = "symbol" if len(names) == 1 else "symbols"
     return error(UNKNOWN_SYMBOL, f"unknown {noun} {shown}{more}; GET /api/v1/symbols lists them")
+
+
+def disabled_channel(channel: str, key: str) -> Message:
+    """The error for a channel that the configuration key switches off."""
+    return error(DISABLED, f"channel {channel} is switched off here: {key} is false")
 
 
 def enigma(data: Mapping[str, Any]) -> Message:
