@@ -152,6 +152,26 @@ def test_no_bar_that_misses_a_trade_is_called_complete(seed: int, count: int, lo
             assert mask[1:-1].all()
 
 
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40), st.sampled_from([0, LATE, PARTIAL]))),
+        max_size=4,
+    )
+)
+def test_merge_all_is_merge_bars_slot_by_slot(chunks: list[list[tuple[int, int, int]]]) -> None:
+    parts = [
+        [bar(n, n, slot_us=60_000_000 * slot, flags=flags, boundary_us=n if flags & LATE else 0)
+         for slot, n, flags in chunk]
+        for chunk in chunks
+    ]  # fmt: skip
+    expected: dict[int, Bar] = {}
+    for part in (part for chunk in parts for part in chunk):
+        held = expected.get(part.slot_us)
+        expected[part.slot_us] = settle(part) if held is None else merge_bars(held, part)
+    merged = merge_all([to_rows(chunk) for chunk in parts])
+    assert from_rows(merged) == [expected[slot] for slot in sorted(expected)]
+
+
 def test_mask_of_nothing_is_empty() -> None:
     assert complete_mask(empty_bars(0)).tolist() == []
     assert merge_all([]).tolist() == []
