@@ -169,6 +169,15 @@ def test_a_repeated_key_is_for_the_slow_path(event: dict[str, str], value: str) 
         assert check(raw([(key, value), *event.items()])) == NOT_MINE
 
 
+@pytest.mark.parametrize("value", ['"5.00000000"', "7", "true", "null", '"x"'])
+@pytest.mark.parametrize("event", [trade("BTCUSDT", 5), agg("BTCUSDT", 5, 1, 2), quote("BTCUSDT", 5)])
+def test_keys_of_another_event_change_nothing(event: dict[str, str], value: str) -> None:
+    """Refused or ignored: a trade's quantity is q, even when there is a B behind it."""
+    for key in sorted(MEANT - event.keys()):
+        check(raw(event | {key: value}))
+        check(raw({key: value} | event))
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_old_trades_with_order_ids(wrapped: bool) -> None:
     pairs = list(trade("BTCUSDT", 5).items())
