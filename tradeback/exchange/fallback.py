@@ -79,7 +79,7 @@ def same(kernel: Rows, slow: Rows) -> bool:
 def _symbol_id(event: dict[str, Any], symbols: SymbolTable) -> int:
     name = event.get("s")
     symbol = symbols.find(name) if isinstance(name, str) else None
-    if symbol is None:
+    if symbol is None or symbol.symbol != name:  # the table finds any case, for users; the exchange has one
         raise DecodeError(f"symbol {str(name)[:40]!r} was not subscribed")
     return symbol.id
 
