@@ -95,6 +95,7 @@ class Feed:
         self._empty: asyncio.Event | None = None
         self._bounds = [int(bound) for bound in self.publish_latency.bounds]
         self._latency_counts: Any = self.publish_latency.counts.data
+        self._latency_sums: Any = self.publish_latency.sums.data
 
     # The engine's side.
 
@@ -114,7 +115,7 @@ class Feed:
             if late_us >= 0:
                 # Histogram.observe without numpy's search: this runs once per socket read.
                 self._latency_counts[bisect_left(self._bounds, late_us)] += trades
-                self.publish_latency.sums[0] += late_us * trades
+                self._latency_sums[0] += late_us * trades
             else:
                 self.publish_latency.observe(late_us, trades)
             self.counts.trades += trades
