@@ -46,6 +46,7 @@ bench: $(STAMP) tools ## All benchmarks in full size; writes docs/performance.md
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
 bench-small: $(STAMP) tools ## All benchmarks, small: shows that each runs and that its result is right
+	@TRADEBACK_BENCH=small $(BIN)/python -m pytest benchmarks -q --benchmark-columns=median,iqr
 	@$(BIN)/python -m benchmarks --small $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
