@@ -1,6 +1,7 @@
 """The real recordings through the whole engine: tape, feed, bars, Enigma, prices against the oracle."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from tradeback.sim.server import SimServer
 
 FILES = "*2024*"
 STREAMS = 6
-"""Two symbols on three stream kinds."""
+"""Two symbols on three stream kinds; twice that on two lines."""
 SECOND_NS = 1_000_000_000
 KLINES_MAX = 1_000
 LARGE_BUFFER = "8MiB"
@@ -58,6 +59,15 @@ class Show:
     def ids(self) -> dict[str, int]:
         return {name: symbol.id for name, symbol in symbols_of(self.engine.data_dir).items()}
 
+    async def duplicates(self, stream: str) -> float:
+        """Messages of a stream that were dropped because they had been seen."""
+        async with aiohttp.ClientSession(self.engine.url) as http, http.get("/metrics") as answer:
+            found = re.search(
+                rf'^tradeback_ingest_duplicates_total{{stream="{stream}"}} (\S+)$', await answer.text(), re.M
+            )
+        assert found is not None
+        return float(found[1])
+
     async def klines(self, symbol: str, interval: str) -> list[list[Any]]:
         """What the exchange itself says."""
         query = {"symbol": symbol, "interval": interval, "limit": str(KLINES_MAX)}
@@ -71,15 +81,19 @@ class Show:
 
 
 @asynccontextmanager
-async def playing(folder: Path, data_dir: Path, speed: float, streams: int = -1) -> AsyncIterator[Show]:
-    """Exchange and engine, both ready. The market stands until `play`, or until `streams` are subscribed."""
+async def playing(
+    folder: Path, data_dir: Path, speed: float, *, lines: int = 1, begins_by_itself: bool = False
+) -> AsyncIterator[Show]:
+    """Exchange and engine, both ready. The market stands until `play`, or until all is subscribed."""
     recorded = oracle.read(folder.glob(FILES))
-    config = SimConfig(speed=speed, start_after_streams=streams)
+    streams = lines * STREAMS
+    config = SimConfig(speed=speed, start_after_streams=streams if begins_by_itself else -1)
     exchange = await SimServer.start(Recording(folder, files=FILES), config)
     try:
         where = {"ws": exchange.ws_url, "rest": exchange.rest_url}
-        async with running_engine(data_dir, where, FEED_SEND_BUFFER_BYTES=LARGE_BUFFER) as engine:
-            await until(lambda: exchange.hub.subscriptions == STREAMS, "the engine's subscriptions")
+        variables = {"FEED_SEND_BUFFER_BYTES": LARGE_BUFFER, "EXCHANGE_LINES": str(lines)}
+        async with running_engine(data_dir, where, **variables) as engine:
+            await until(lambda: exchange.hub.subscriptions == streams, "the engine's subscriptions")
             yield Show(folder, exchange, engine, recorded)
     finally:
         await exchange.stop()
@@ -272,9 +286,10 @@ async def test_as_fast_as_it_goes(files: list[Path], tmp_path: Path) -> None:
 
 
 async def test_history_joins_a_market_in_full_swing(files: list[Path], tmp_path: Path) -> None:
-    """The market runs before the klines are asked for: the boundary lies amid the recording."""
+    """The market runs before the klines are asked for: the boundary lies amid the recording. On two lines,
+    so that everything comes twice."""
     folder = around_midnight(files, 100, 100, tmp_path / "part")
-    async with playing(folder, tmp_path / "data", 40.0, STREAMS) as show:
+    async with playing(folder, tmp_path / "data", 40.0, lines=2, begins_by_itself=True) as show:
         await show.exchange.finished()
         await show.engine.history_complete()
         await everything_on_tape(show)
@@ -282,5 +297,11 @@ async def test_history_joins_a_market_in_full_swing(files: list[Path], tmp_path:
         for symbol in show.recorded:
             await check_bars(show, symbol)
             await check_prices(show, symbol)
+        expected = sum(len(one.trades) for one in show.recorded.values())
+
+        async def all_came_twice() -> bool:
+            return await show.duplicates("trade") == expected
+
+        await until(all_came_twice, "every trade from the second line too")
         await show.engine.stop()
         check_replay(show)
