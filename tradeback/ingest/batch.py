@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from tradeback.ingest.context import NAME_MASK, NAME_SLOTS, POWERS, SCRATCH
 from tradeback.ingest.decimals import EXACT, parse_decimal
 from tradeback.ingest.grammar import OK
-from tradeback.ingest.single import decode_one
+from tradeback.ingest.templates import decode_frame
 from tradeback.kernel.jit import kernel
 from tradeback.kernel.memory import load_i64, store_8, store_f64
 from tradeback.kernel.row import ROW_BYTES
@@ -16,11 +17,16 @@ def decode_many(context: Any, texts: Any, offsets: Any, count: Any, rows: Any, s
 
     Records go to `rows`, statuses to bytes at `statuses`. Returns how many were not OK.
     """
+    slots = load_i64(context + 8 * NAME_SLOTS)
+    mask = load_i64(context + 8 * NAME_MASK)
+    powers = load_i64(context + 8 * POWERS)
+    scratch = load_i64(context + 8 * SCRATCH)
     odd = 0
     for index in range(count):
         start = texts + load_i64(offsets + 8 * index)
         stop = texts + load_i64(offsets + 8 * index + 8)
-        status = decode_one(context, start, stop, rows + ROW_BYTES * index)
+        # As read_frames does it; a call of the kernel decode_one would not be inlined.
+        status = decode_frame(start, stop, rows + ROW_BYTES * index, slots, mask, powers, scratch)
         store_8(statuses + index, status)
         if status != OK:
             odd += 1
