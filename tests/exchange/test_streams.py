@@ -18,7 +18,7 @@ from tradeback.model.errors import ConfigError
 from tradeback.model.limits import STREAMS_PER_CONNECTION_MAX
 
 names = st.lists(
-    st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=30).map(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).map(
         lambda text: f"{text}@trade"
     ),
     max_size=700,
