@@ -14,10 +14,6 @@ READ_PADDING_BYTES: Final = 64
 """Readable bytes behind the arena, because kernels load eight at a time."""
 BATCH_ROWS_MAX: Final = 1024
 """Records that one kernel call may append; a longer read takes several calls."""
-SIDE_ENTRIES_MAX: Final = 1024
-"""Frames of one call that may go to the side list (control frames, unknown shapes)."""
-FRAME_BYTES_MIN: Final = 64
-"""No market-data frame is shorter, so a read cannot hold more rows than bytes / this."""
 
 # The exchange's own rules (binance.md section 3).
 STREAMS_PER_CONNECTION_MAX: Final = 1_024
