@@ -22,7 +22,7 @@ from tests.derive.world import (
     symbol,
 )
 from tests.sinks.gate import Gate
-from tests.tape.helpers import config
+from tests.tape.helpers import config, flip
 from tradeback.derive import state as state_module
 from tradeback.derive.bars import complete_mask
 from tradeback.derive.layout import RESOLUTION_COUNT
@@ -147,9 +147,7 @@ async def test_a_tape_cut_behind_the_store_leads_to_a_rebuild(tmp_path: Path, ro
     engine.take(rows[:300])
     await engine.close()
     last = sorted((tmp_path / "tape").glob("*.tape"))[-1]
-    raw = bytearray(last.read_bytes())
-    raw[-64 * 5] ^= 1  # record 296 is damaged: what follows is cut, and a new epoch begins
-    last.write_bytes(raw)
+    flip(last, -64 * 5)  # record 296 is damaged: what follows is cut, and a new epoch begins
     engine = Engine(tmp_path)
     kept = engine.tape.next_sequence - 1
     assert kept < 300

@@ -97,6 +97,13 @@ def restore(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
+def flip(path: Path, byte: int) -> None:
+    """Damage a file: turn one bit of this byte round."""
+    raw = bytearray(path.read_bytes())
+    raw[byte] ^= 1
+    path.write_bytes(raw)
+
+
 def newest_file(folder: Path) -> Path:
     """The segment file that is written."""
     return list_segments(folder)[-1].path

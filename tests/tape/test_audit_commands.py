@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.tape.helpers import START_US, config, kill, make_rows, newest_file
+from tests.tape.helpers import START_US, config, flip, kill, make_rows, newest_file
 from tradeback.cli.main import main
 from tradeback.model.record import KIND_NAMES, TRADE
 from tradeback.tape.export import COLUMNS, flag_text
@@ -98,12 +98,6 @@ def test_verify_a_killed_tape_and_one_being_written(tmp_path: Path) -> None:
     with newest_file(tmp_path / "tape").open("ab") as file:
         file.write(b"half a record")
     assert run("verify", "--data-dir", str(tmp_path)).exit_code == 0
-
-
-def flip(path: Path, byte: int) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[byte] ^= 1
-    path.write_bytes(raw)
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])

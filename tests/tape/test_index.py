@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tape.helpers import make_rows
+from tests.tape.helpers import flip, make_rows
 from tradeback.model.errors import TapeError
 from tradeback.model.record import Rows, empty_rows, seal
 from tradeback.tape.index import HEADER_BYTES, Times, build_index, read_index, read_times, write_index
@@ -95,9 +95,7 @@ def test_an_index_of_a_segment_that_has_grown(tmp_path: Path) -> None:
 
 def test_a_damaged_segment_gets_no_index(tmp_path: Path) -> None:
     segment = make_segment(tmp_path, make_rows(30))
-    raw = bytearray(segment.path.read_bytes())
-    raw[offset_of(9) + 1] ^= 1
-    segment.path.write_bytes(raw)
+    flip(segment.path, offset_of(9) + 1)
     with pytest.raises(TapeError, match="record 30 "):
         build_index(segment)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.tape.helpers import config, kill, make_rows, newest_file, same
+from tests.tape.helpers import config, flip, kill, make_rows, newest_file, same
 from tradeback.model.config import TapeConfig
 from tradeback.model.errors import TapeError
 from tradeback.tape import keeper
@@ -188,9 +188,7 @@ def test_a_damaged_sealed_segment_is_reported(tmp_path: Path) -> None:
         tape.append(make_rows(35))
     segment = list_segments(tmp_path)[1]
     segment.index_path.unlink(missing_ok=True)
-    raw = bytearray(segment.path.read_bytes())
-    raw[HEADER_BYTES + 70] ^= 1
-    segment.path.write_bytes(raw)
+    flip(segment.path, HEADER_BYTES + 70)
     with Tape.open(tmp_path, quick()) as tape:
         wait_until(lambda: tape.counters.segments_damaged == 1)
         assert "record 12 " in tape.counters.damage_last

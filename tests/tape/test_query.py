@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tape.helpers import START_US, config, make_rows, same
+from tests.tape.helpers import START_US, config, flip, make_rows, same
 from tradeback.model.errors import TapeError
 from tradeback.model.record import AGG, QUOTE, REPAIRED, TRADE, Rows
 from tradeback.tape.index import build_index, write_index
@@ -129,9 +129,7 @@ def test_a_damaged_record_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with Tape.open(tmp_path, config(rows_per_segment=50)) as tape:
         tape.append(make_rows(120))
     path = list_segments(tmp_path)[0].path
-    raw = bytearray(path.read_bytes())
-    raw[offset_of(20)] ^= 1
-    path.write_bytes(raw)
+    flip(path, offset_of(20))
     reader = TapeReader(tmp_path)
     with pytest.raises(TapeError, match="record 21 "):
         reader.symbol_rows(2, rows_max=10_000)

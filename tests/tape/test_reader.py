@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tape.helpers import config, kill, make_rows, newest_file, same
+from tests.tape.helpers import config, flip, kill, make_rows, newest_file, same
 from tradeback.model.errors import TapeError
 from tradeback.tape.reader import RecordsGone, TapeReader
 from tradeback.tape.segment import HEADER_BYTES, list_segments, offset_of
@@ -105,9 +105,7 @@ def test_a_damaged_record_in_a_sealed_segment(tmp_path: Path) -> None:
     with Tape.open(tmp_path, config()) as tape:
         tape.append(make_rows(35))
     path = list_segments(tmp_path)[1].path
-    raw = bytearray(path.read_bytes())
-    raw[offset_of(4)] ^= 1
-    path.write_bytes(raw)
+    flip(path, offset_of(4))
     reader = TapeReader(tmp_path)
     assert same(reader.read(11, 100), make_rows(4, 11))
     with pytest.raises(TapeError, match=r"record 15 .*tape verify"):

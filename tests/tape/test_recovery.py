@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tape.helpers import config, kill, make_rows, newest_file, read_all, restore, same, snapshot
+from tests.tape.helpers import config, flip, kill, make_rows, newest_file, read_all, restore, same, snapshot
 from tradeback.model.errors import StartupError
 from tradeback.model.record import ROW_BYTES
 from tradeback.tape import recovery, state
@@ -236,9 +236,7 @@ def test_old_synced_segments_are_not_read_at_opening(tmp_path: Path) -> None:
     with Tape.open(tmp_path, config()) as tape:
         tape.append(make_rows(35))
     path = list_segments(tmp_path)[1].path
-    raw = bytearray(path.read_bytes())
-    raw[500] ^= 1
-    path.write_bytes(raw)
+    flip(path, 500)
     with Tape.open(tmp_path, config()) as again:
         assert (again.next_sequence, again.epoch, again.notes) == (36, tape.epoch, ())
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tape.helpers import make_rows, same
+from tests.tape.helpers import flip, make_rows, same
 from tradeback.model.errors import TapeError
 from tradeback.model.record import seal
 from tradeback.tape.segment import (
@@ -84,9 +84,7 @@ def test_load_leaves_out_a_partial_record(tmp_path: Path) -> None:
 
 def test_count_intact_stops_at_the_first_bad_record(tmp_path: Path) -> None:
     segment = make_segment(tmp_path, 20)
-    raw = bytearray(segment.path.read_bytes())
-    raw[offset_of(11) + 30] ^= 1
-    segment.path.write_bytes(raw)
+    flip(segment.path, offset_of(11) + 30)
     assert segment.count_intact() == 11
 
 

@@ -1,9 +1,9 @@
 """The feed's plain counters, and the families under which they are exported."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tradeback.ops.metrics import Family
+from tradeback.ops.metrics import Family, unlabelled
 
 if TYPE_CHECKING:
     from tradeback.feed.server import Feed
@@ -22,13 +22,12 @@ class Counts:
 def families(feed: "Feed") -> Iterator[Family]:
     """The feed's numbers, as of now."""
     counts, fanout = feed.counts, feed.fanout
-    for name, value, text in (
+    gauges = (
         ("clients", len(feed.clients), "WebSocket clients now"),
         ("lagging", len(feed.lagging), "clients that read too slowly now"),
         ("groups", fanout.groups, "distinct interests of live clients"),
-    ):
-        yield _family(name, "gauge", text, value)
-    for name, value, text in (
+    )
+    totals = (
         ("connected", counts.connected, "clients that ever connected"),
         ("refused", counts.refused, "clients refused because the feed was full"),
         ("trades", counts.trades, "trades published"),
@@ -41,15 +40,12 @@ def families(feed: "Feed") -> Iterator[Family]:
         ("aborted", counts.aborted, "clients given up because they read too slowly"),
         ("silent", counts.silent, "clients cut because they answered no ping"),
         ("requests", feed.requests.served, "control requests served"),
-    ):
-        yield _family(name, "counter", text, value)
+    )
+    yield from unlabelled("tradeback_feed_", "gauge", gauges)
+    yield from unlabelled("tradeback_feed_", "counter", totals)
     refused = Family("tradeback_feed_errors", "counter", "control requests refused, by code")
     for code, count in feed.requests.refused.items():
         refused.add(count, code=code)
     yield refused
     latency = Family("tradeback_publish_latency_seconds", "histogram", "receive to last send, per trade")
     yield latency.add(feed.publish_latency)
-
-
-def _family(name: str, kind: Literal["counter", "gauge"], text: str, value: int) -> Family:
-    return Family(f"tradeback_feed_{name}", kind, text).add(value)

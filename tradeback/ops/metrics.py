@@ -4,7 +4,7 @@ Bumping is an integer addition (0.06 us against 1.4 us for a labelled client-lib
 owns numbers has a `collect()` that yields families; `ops.exposition` turns them into Prometheus text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -65,6 +65,14 @@ class Family:
         """Add one sample; returns the family, so that calls can be chained."""
         self.samples.append((labels, value))
         return self
+
+
+def unlabelled(
+    prefix: str, kind: Literal["counter", "gauge"], rows: Iterable[tuple[str, float, str]]
+) -> Iterator[Family]:
+    """A family with one sample and no label of each row: name behind the prefix, value, help."""
+    for name, value, text in rows:
+        yield Family(prefix + name, kind, text).add(value)
 
 
 class Collects(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tradeback.model.clock import Clock
 from tradeback.ops.health import ComponentHealth
-from tradeback.ops.metrics import Family
+from tradeback.ops.metrics import Family, unlabelled
 from tradeback.tape.writer import Tape
 
 
@@ -34,12 +34,11 @@ class TapeHealth:
             ("bytes", tape.bytes_held, "Bytes of all segments."),
             ("segments", counters.segments, "Segment files."),
         )
-        for name, value, text in gauges:
-            yield Family(f"tradeback_tape_{name}", "gauge", text).add(value)
-        for name, value, text in (
+        counts = (
             ("syncs", counters.syncs, "Syncs to the disk."),
             ("rolls", counters.rolls, "Segments begun."),
             ("write_errors", counters.write_errors, "Appends that the disk refused."),
             ("keeper_errors", counters.keeper_errors, "Errors of the thread that syncs, seals and retires."),
-        ):
-            yield Family(f"tradeback_tape_{name}", "counter", text).add(value)
+        )
+        yield from unlabelled("tradeback_tape_", "gauge", gauges)
+        yield from unlabelled("tradeback_tape_", "counter", counts)

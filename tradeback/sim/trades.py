@@ -5,12 +5,11 @@ bound is reached, the older half goes.
 """
 
 from array import array
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 TRADES_KEPT = 100_000
 """Trades (and aggregate trades) kept per symbol."""
-_TRADE = 4
-_AGG = 6
 
 
 class Trade(NamedTuple):
@@ -35,119 +34,88 @@ class AggTrade(NamedTuple):
     last_id: int
 
 
-class _Rows:
-    """Rows of `width` int64, the first of which has id `first`; ids are contiguous."""
+Row = TypeVar("Row")
 
-    def __init__(self, width: int, kept: int) -> None:
-        self.data = array("q")
-        self.first = 1
-        self._width = width
+
+class Store(Generic[Row]):
+    """The newest rows of one symbol. Ids rise by one; a hole starts the store anew.
+
+    A row is kept as `width` int64: the fields of `Row` behind its id.
+    """
+
+    def __init__(self, make: Callable[[int, Sequence[int]], Row], width: int, kept: int) -> None:
+        self._make, self._width = make, width
+        self._data = array("q")
         self._bound = 2 * kept * width
+        self.first_id = 1
+        """The oldest id kept."""
+        self.extend = self._data.extend
+        """extend(row without its id): the next one. Call trim() now and then."""
 
     def __len__(self) -> int:
-        return len(self.data) // self._width
+        return len(self._data) // self._width
 
     @property
-    def next(self) -> int:
-        """The id that follows the last row's."""
-        return self.first + len(self)
+    def next_id(self) -> int:
+        """The id the next row will get."""
+        return self.first_id + len(self)
 
     def trim(self) -> None:
         """Drop the older half when the bound is reached."""
-        if len(self.data) >= self._bound:
+        if len(self._data) >= self._bound:
             half = self._bound // 2
-            del self.data[:half]
-            self.first += half // self._width
+            del self._data[:half]
+            self.first_id += half // self._width
+
+    def begin(self, first_id: int) -> None:
+        """Forget everything; the next row is `first_id`."""
+        del self._data[:]
+        self.first_id = first_id
 
     def first_at(self, time_us: int) -> int:
-        """Id of the first row whose time (column 0) is >= time_us; `next` if none."""
+        """Id of the first row whose time (column 0) is >= time_us; `next_id` if none."""
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
-            if self.data[middle * self._width] < time_us:
+            if self._data[middle * self._width] < time_us:
                 low = middle + 1
             else:
                 high = middle
-        return self.first + low
+        return self.first_id + low
 
+    def read(self, first_id: int, count: int) -> list[Row]:
+        """Up to `count` rows from `first_id` (or the oldest kept) on."""
+        data, width, oldest = self._data, self._width, self.first_id
+        first_id = max(first_id, oldest)
+        return [
+            self._make(number, data[(at := (number - oldest) * width) : at + width])
+            for number in range(first_id, min(first_id + count, self.next_id))
+        ]
 
-class TradeStore:
-    """The newest trades of one symbol. Ids rise by one; a hole starts the store anew."""
-
-    def __init__(self, kept: int = TRADES_KEPT) -> None:
-        self._rows = _Rows(_TRADE, kept)
-        self.extend = self._rows.data.extend
-        """extend((time_us, price, quantity, is_buyer_maker)): the next trade. Call trim() now and then."""
-        self.trim = self._rows.trim
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def next_id(self) -> int:
-        """The id the next trade will get."""
-        return self._rows.next
-
-    @property
-    def first_id(self) -> int:
-        """The oldest id kept."""
-        return self._rows.first
-
-    def begin(self, first_id: int) -> None:
-        """Forget everything; the next trade is `first_id`."""
-        del self._rows.data[:]
-        self._rows.first = first_id
-
-    def read(self, first_id: int, count: int) -> list[Trade]:
-        """Up to `count` trades from `first_id` (or the oldest kept) on."""
-        rows, found = self._rows, []
-        first_id = max(first_id, rows.first)
-        for number in range(first_id, min(first_id + count, rows.next)):
-            time_us, price, quantity, maker = rows.data[(at := (number - rows.first) * _TRADE) : at + _TRADE]
-            found.append(Trade(number, time_us, price, quantity, bool(maker)))
-        return found
-
-    def newest(self, count: int) -> list[Trade]:
-        """The last `count` trades, oldest first."""
+    def newest(self, count: int) -> list[Row]:
+        """The last `count` rows, oldest first."""
         return self.read(self.next_id - count, count)
 
 
-class AggStore:
-    """The newest aggregate trades of one symbol."""
+class TradeStore(Store[Trade]):
+    """The newest trades of one symbol; extend((time_us, price, quantity, is_buyer_maker))."""
 
     def __init__(self, kept: int = TRADES_KEPT) -> None:
-        self._rows = _Rows(_AGG, kept)
-        self.extend = self._rows.data.extend
-        """extend((time_us, price, quantity, is_buyer_maker, first_id, last_id))."""
-        self.trim = self._rows.trim
+        super().__init__(_trade, 4, kept)
 
-    def __len__(self) -> int:
-        return len(self._rows)
 
-    @property
-    def next_id(self) -> int:
-        """The id the next aggregate will get."""
-        return self._rows.next
+class AggStore(Store[AggTrade]):
+    """Its newest aggregates; extend((time_us, price, quantity, is_buyer_maker, first_id, last_id))."""
 
-    def begin(self, first_id: int) -> None:
-        """Forget everything; the next aggregate is `first_id`."""
-        del self._rows.data[:]
-        self._rows.first = first_id
+    def __init__(self, kept: int = TRADES_KEPT) -> None:
+        super().__init__(_agg_trade, 6, kept)
 
-    def first_at(self, time_us: int) -> int:
-        """Id of the first aggregate at or after `time_us`."""
-        return self._rows.first_at(time_us)
 
-    def read(self, first_id: int, count: int) -> list[AggTrade]:
-        """Up to `count` aggregates from `first_id` (or the oldest kept) on."""
-        rows, found = self._rows, []
-        first_id = max(first_id, rows.first)
-        for number in range(first_id, min(first_id + count, rows.next)):
-            at = (number - rows.first) * _AGG
-            time_us, price, quantity, maker, first, last = rows.data[at : at + _AGG]
-            found.append(AggTrade(number, time_us, price, quantity, bool(maker), first, last))
-        return found
+def _trade(number: int, values: Sequence[int]) -> Trade:
+    time_us, price, quantity, maker = values
+    return Trade(number, time_us, price, quantity, bool(maker))
 
-    def newest(self, count: int) -> list[AggTrade]:
-        """The last `count` aggregates, oldest first."""
-        return self.read(self.next_id - count, count)
+
+def _agg_trade(number: int, values: Sequence[int]) -> AggTrade:
+    time_us, price, quantity, maker, first_id, last_id = values
+    return AggTrade(number, time_us, price, quantity, bool(maker), first_id, last_id)

@@ -27,7 +27,7 @@ from tradeback.derive.bars import complete_mask, merge_all
 from tradeback.derive.layout import Bars, Drained
 from tradeback.model.errors import TradebackError
 from tradeback.ops.health import ComponentHealth
-from tradeback.ops.metrics import Family, Histogram
+from tradeback.ops.metrics import Family, Histogram, unlabelled
 from tradeback.sinks.series_replay import TapeSource, replay
 from tradeback.stores.ports import Closed, Position, SeriesStore
 
@@ -244,13 +244,13 @@ class SeriesSink:
         )
         waiting = self._derived.closed_count
         yield Family("tradeback_series_waiting_bars", "gauge", "Closed bars to be flushed.").add(waiting)
-        for name, value, text in (
+        counts = (
             ("flushes", self.flushes, "Flushes that the series store has taken."),
             ("flush_errors", self.errors, "Flushes that the series store has refused."),
             ("bars_written", self.bars_written, "Closed bars and late trades written."),
             ("rebuilds", self.rebuilds, "Times the store was brought up to date from the tape."),
-        ):
-            yield Family(f"tradeback_series_{name}", "counter", text).add(value)
+        )
+        yield from unlabelled("tradeback_series_", "counter", counts)
         derived = Family("tradeback_derived_records", "counter", "Records folded or refused, by outcome.")
         for name, value in self._derived.counters.items():
             derived.add(value, outcome=name)
