@@ -9,11 +9,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from tests.feed.harness import World, get, world
+from tests.feed.harness import World, fronted, get, world
 from tradeback.api.app import make_app
 from tradeback.api.errors import json_response
 from tradeback.api.health import overall
-from tradeback.feed.front import Front
 from tradeback.model.limits import BODY_BYTES_MAX
 from tradeback.ops.health import ComponentHealth, State
 
@@ -59,20 +58,13 @@ async def test_a_body_beyond_the_limit_is_413() -> None:
     async with world() as running:
         app = make_app(running.context)
         app.router.add_post("/read", read)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        assert runner.server is not None
-        front = Front(runner.server, lambda request: None)
-        await front.open("127.0.0.1", 0)
-        async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{front.port}/read"
+        async with fronted(app) as http, aiohttp.ClientSession() as session:
+            url = f"{http}/read"
             async with session.post(url, data=bytes(BODY_BYTES_MAX)) as answer:
                 assert await answer.json() == BODY_BYTES_MAX
             async with session.post(url, data=bytes(BODY_BYTES_MAX + 1)) as answer:
                 assert answer.status == 413
                 assert (await answer.json())["error"]["code"] == "too_large"
-        await front.close()
-        await runner.cleanup()
 
 
 async def test_a_broken_header_is_400_and_no_news(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from tests.cli.running import refused, tradeback
+from tests.nobody import somebody_else
 from tradeback.cli.children import Child
 
 
@@ -61,15 +62,7 @@ async def test_unknown_symbols(tmp_path: Path, exchange: dict[str, str]) -> None
 
 
 async def test_an_endpoint_that_is_no_exchange(tmp_path: Path) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nConnection: close\r\n\r\n<html")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        here = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with somebody_else() as here:
         line = await refusal(tmp_path, endpoints(f"ws://{here}", f"http://{here}"))
     assert here in line
     assert "EXCHANGE_REST_ENDPOINT" in line

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from tests.client.engine_double import SYMBOLS, answer_subscribe, engine_double, frame
+from tests.nobody import somebody_else
 from tradeback.client import Batch, Control, Feed, FeedSymbol, connect
 from tradeback.client.feed import PROTOCOL_V1, WAITING_FRAMES_MAX, FeedError, feed_url
 from tradeback.model.errors import DecodeError
@@ -207,15 +208,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_somebody_else_there() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with somebody_else() as here:
         with pytest.raises(FeedError, match="404"):
-            async with connect(f"http://127.0.0.1:{port}"):
+            async with connect(f"http://{here}"):
                 pass

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import websockets
+from aiohttp import web
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
@@ -142,6 +143,21 @@ async def world(
     finally:
         await front.close()
         await feed.close()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def fronted(app: web.Application) -> AsyncIterator[str]:
+    """An application behind a front that serves no feed; yields where."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert runner.server is not None
+    front = Front(runner.server, lambda request: None)
+    await front.open("127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{front.port}"
+    finally:
+        await front.close()
         await runner.cleanup()
 
 

@@ -9,10 +9,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from tests.feed.harness import World, entries, subscribe, text, world
+from tests.feed.harness import World, entries, fronted, subscribe, text, world
 from tests.wire.reading import entries_of
 from tradeback.feed.front import Front
-from tradeback.model.config import FeedConfig
+from tradeback.model.config import FeatureConfig, FeedConfig
 from tradeback.model.errors import StartupError
 from tradeback.model.limits import BODY_BYTES_MAX, HEAD_BYTES_MAX
 
@@ -92,18 +92,12 @@ async def test_a_body_goes_through_whole() -> None:
 
     app = web.Application(client_max_size=BODY_BYTES_MAX * 10)
     app.router.add_post("/count", count)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    assert runner.server is not None
-    front = Front(runner.server, lambda request: None)
-    await front.open("127.0.0.1", 0)
     async with (
+        fronted(app) as http,
         aiohttp.ClientSession() as session,
-        session.post(f"http://127.0.0.1:{front.port}/count", data=bytes(300_000)) as answer,
+        session.post(f"{http}/count", data=bytes(300_000)) as answer,
     ):
         assert await answer.json() == 300_000
-    await front.close()
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize("connection", [b"Upgrade", b"upgrade", b"keep-alive, Upgrade"])
@@ -144,6 +138,16 @@ async def test_what_is_refused(served: World, sent: bytes, status: int, code: st
     raw.writer.write(sent)
     assert await raw.error() == (status, code)
     raw.writer.close()
+
+
+async def test_a_feed_that_is_switched_off_says_so() -> None:
+    async with world(features=FeatureConfig(binary_websocket=False)) as running:
+        raw = await dial(running)
+        raw.writer.write(UPGRADE % b"Upgrade")
+        status, _, body = await raw.answer()
+        assert status == 404
+        assert b"feature.binary_websocket" in body
+        raw.writer.close()
 
 
 async def test_a_slow_head_times_out() -> None:
