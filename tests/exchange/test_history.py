@@ -1,0 +1,236 @@
+"""exchange.history: levels, open bars and closed bars from the klines of the simulated exchange."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from tests.exchange.harness import CLOCK, Desk, Logbook, desk
+from tests.exchange.test_rest import KLINE, answering
+from tradeback.derive.layout import RESOLUTION_US, resolution_index
+from tradeback.derive.state import Derived
+from tradeback.exchange import history, intake
+from tradeback.exchange.backoff import Backoff
+from tradeback.exchange.history import History
+from tradeback.exchange.rest import Rest
+from tradeback.model.config import FeatureConfig
+from tradeback.model.errors import TapeError
+from tradeback.model.record import ROW_BYTES, SEED_LEVELS
+from tradeback.model.symbols import Symbol
+from tradeback.sim.config import SimConfig
+from tradeback.sim.market import Synthetic
+from tradeback.sim.server import SimServer
+
+INTERVALS = ("1m", "5m", "15m", "1h", "4h", "1d")
+
+
+class Store:
+    """The part of a series store that history fills."""
+
+    def __init__(self) -> None:
+        self.bars: list[Any] = []
+
+    def put_history(self, bars: Any) -> int:
+        self.bars.append(bars)
+        return len(bars)
+
+
+class World:
+    """Desk, derived series behind the tape, and a history over them."""
+
+    def __init__(self, made: Desk, rest: Rest, **features: bool) -> None:
+        self.desk, self.rest, self.store, self.log = made, rest, Store(), Logbook()
+        self.derived = Derived()
+        for symbol in made.symbols:
+            self.derived.add_symbol(symbol)
+        tape = made.tape
+        made.intake.readers.append(
+            lambda first, count: self.derived.on_rows(
+                tape.rows_address + (first & (tape.hot_rows - 1)) * ROW_BYTES, count
+            )
+        )
+        self.history = History(
+            list(made.symbols), rest, made.intake, self.derived, self.store,  # type: ignore[arg-type]
+            CLOCK, FeatureConfig(**features), self.log,
+        )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_time_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "SETTLE_US", 0)
+    monkeypatch.setattr(intake, "RETRY_S", 0.005)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Desk]:
+    symbols = [Symbol(1, "BTCUSDT", step_size="0.00001"), Symbol(2, "ETHUSDT", step_size="0.0001")]
+    with desk(tmp_path, symbols=symbols) as found:
+        yield found
+
+
+@asynccontextmanager
+async def simulated(config: SimConfig | None = None) -> AsyncIterator[tuple[SimServer, Rest]]:
+    # The market waits, so that what REST says of its past stands still; its clock runs.
+    server = await SimServer.start(Synthetic(2, 500.0), config or SimConfig(start_after_streams=-1))
+    rest = Rest(server.rest_url, CLOCK)
+    try:
+        yield server, rest
+    finally:
+        await rest.close()
+        await server.stop()
+
+
+async def test_open_bars_and_levels_equal_the_exchanges_klines(made: Desk) -> None:
+    async with simulated() as (_, rest):
+        world = World(made, rest)
+        assert world.history.health().state == "starting"
+        await asyncio.wait_for(world.history.run(), 20)
+        assert world.history.health().state == "ok"
+        assert (world.history.seeded, world.history.fetched, world.history.given_up) == (2, 2, 0)
+        for symbol in made.symbols:
+            months = await rest.klines(symbol.symbol, "1M", limit=1000)
+            state = world.derived.latest(symbol.id)
+            assert state is not None
+            assert state["ath"] == max(float(month[2]) for month in months if month[8])
+            assert state["atl"] == min(float(month[3]) for month in months if month[8])
+            assert any([await check_open(world, symbol, interval) for interval in INTERVALS])
+            await check_closed(world, symbol)
+    made.check_tape()
+
+
+async def check_open(world: World, symbol: Symbol, interval: str) -> bool:
+    """The open bar holds what the exchange's running kline held at the boundary. False if nothing was."""
+    index = resolution_index(interval)
+    boundary_us = world.derived.boundary_us(symbol.id)
+    size = RESOLUTION_US[index]
+    start_us = boundary_us - boundary_us % size
+    bars = [bar for bar in world.derived.bars_open(symbol.id, index) if bar["slot_us"] == start_us]
+    if start_us == boundary_us:
+        return False
+    # Nothing trades after the boundary, so the running kline says what was before it.
+    (kline,) = await world.rest.klines(
+        symbol.symbol, interval, start_ms=start_us // 1000, end_ms=start_us // 1000, limit=1
+    )
+    if not kline[8]:
+        return False
+    (bar,) = bars
+    assert [bar[name] for name in ("open", "high", "low", "close")] == [float(kline[i]) for i in (1, 2, 3, 4)]
+    assert bar["volume"] == round(float(kline[5]) * 10**symbol.lot_digits)
+    assert bar["taker_volume"] == round(float(kline[9]) * 10**symbol.lot_digits)
+    assert bar["trade_count"] == kline[8]
+    return True
+
+
+async def check_closed(world: World, symbol: Symbol) -> None:
+    """Closed bars of every resolution went to the store."""
+    mine = [bars for bars in world.store.bars if bars["symbol_id"][0] == symbol.id]
+    assert {int(bars["resolution"][0]) for bars in mine} >= {resolution_index(name) for name in INTERVALS}
+    hours = next(bars for bars in mine if bars["resolution"][0] == resolution_index("1h"))
+    klines = await world.rest.klines(symbol.symbol, "1h", limit=1000)
+    by_start = {kline[0] * 1000: kline for kline in klines if kline[8]}
+    assert len(hours) >= len(by_start) - 2
+    for bar in hours:
+        kline = by_start.get(int(bar["slot_us"]))
+        if kline is not None:
+            assert (bar["open"], bar["close"]) == (float(kline[1]), float(kline[4]))
+
+
+@pytest.mark.parametrize(("enigma", "bars"), [(True, False), (False, True), (False, False)])
+async def test_only_what_is_switched_on(made: Desk, enigma: bool, bars: bool) -> None:
+    async with simulated() as (_, rest):
+        world = World(made, rest, enigma_enabled=enigma, aggregation_enabled=bars)
+        await asyncio.wait_for(world.history.run(), 20)
+        kinds = set(made.rows["kind"].tolist())
+        assert (SEED_LEVELS in kinds) == enigma
+        assert (world.history.fetched > 0) == bars
+        if not bars:
+            assert kinds <= {SEED_LEVELS}
+            assert rest.requests == 2 * enigma
+
+
+async def test_a_symbol_that_the_exchange_refuses_is_given_up(made: Desk) -> None:
+    def handler(request: web.Request) -> web.Response:
+        if request.path.endswith("time"):
+            return web.json_response({"serverTime": CLOCK.wall_ns() // 1_000_000 + 2_000})
+        if request.query["symbol"] == "ETHUSDT":
+            return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
+        return web.json_response([KLINE])
+
+    async with answering(handler) as (rest, _):
+        world = World(made, rest)
+        await asyncio.wait_for(world.history.run(), 20)
+        assert (world.history.seeded, world.history.fetched) == (1, 1)
+        assert world.history.given_up == 3
+        assert {fields["symbol"] for fields in world.log.of("history given up")} == {"ETHUSDT"}
+        assert world.history.health().state == "ok"
+
+
+async def test_trouble_and_nonsense_are_tried_again(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "RETRY", Backoff(0.002, 0.01))
+    bad = [
+        web.Response(status=500),
+        web.json_response([[1, 2, 3]]),
+        web.Response(status=200, text="<html>"),
+        web.Response(status=429, headers={"Retry-After": "1"}),
+    ]
+
+    def handler(request: web.Request) -> web.Response:
+        if bad:
+            return bad.pop(0)
+        if request.path.endswith("time"):
+            return web.json_response({"serverTime": CLOCK.wall_ns() // 1_000_000 + 2_000})
+        return web.json_response([KLINE])
+
+    async with answering(handler) as (rest, _):
+        world = World(made, rest)
+        run = asyncio.create_task(world.history.run())
+        while not world.history.last_error:
+            await asyncio.sleep(0.002)
+        assert "0 of 2 symbols seeded" in str(world.history.health().last_error)
+        await asyncio.wait_for(run, 20)
+        assert (world.history.seeded, world.history.given_up, len(bad)) == (2, 0, 0)
+
+
+async def test_a_market_that_stands_still_is_not_waited_for(
+    made: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SETTLE_US", 2_000_000)
+    monkeypatch.setattr(history, "BOUNDARY_WAIT_S", 0.05)
+
+    def handler(request: web.Request) -> web.Response:
+        if request.path.endswith("time"):
+            return web.json_response({"serverTime": 1_781_000_000_500})
+        return web.json_response([KLINE])
+
+    async with answering(handler) as (rest, _):
+        world = World(made, rest)
+        await asyncio.wait_for(world.history.run(), 20)
+        assert (world.history.seeded, world.history.fetched) == (0, 2)
+        assert "stands still" in str(world.history.health().last_error)
+
+
+async def test_a_tape_that_refuses_makes_it_wait(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, calls = made.tape.commit, []
+
+    def refusing(count: int) -> int:
+        calls.append(count)
+        if len(calls) % 3:
+            raise TapeError("full")
+        return commit(count)
+
+    monkeypatch.setattr(made.tape, "commit", refusing)
+    async with simulated() as (_, rest):
+        world = World(made, rest)
+        await asyncio.wait_for(world.history.run(), 20)
+        assert (world.history.seeded, world.history.given_up) == (2, 0)
+        for symbol in made.symbols:
+            assert world.derived.boundary_us(symbol.id) > 0
+            await check_open(world, symbol, "1d")
+    assert len(calls) > 6
+    made.check_tape()
+    assert len(np.unique(made.rows["symbol_id"])) == 2
