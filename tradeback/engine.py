@@ -25,9 +25,9 @@ from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
-from tradeback.ops.tape_health import TapeHealth
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
+from tradeback.tape.health import TapeHealth
 from tradeback.tape.reader import TapeReader
 from tradeback.tape.writer import Tape
 
@@ -148,7 +148,12 @@ class Engine:
         await runner.setup()
         self._closing.append(runner.cleanup)
         assert runner.server is not None
-        front = Front(runner.server, feed.accept)
+        front = Front(
+            runner.server,
+            feed.accept,
+            head_seconds_max=self.config.server.read_timeout_s,
+            write_seconds_max=self.config.server.write_timeout_s,
+        )
         await front.open(self.config.server.host, self.config.server.port)
         self._front = front
         feed.start()
@@ -161,6 +166,7 @@ class Engine:
         """Kernels and symbol table side by side, then everything that needs both."""
         listing = Listing(self.config.exchange, self._log, self.clock)
         self._closing.append(listing.close)
+        context.not_ready = lambda: [f"waiting for {listing.waiting_for}"]
         if not kernel_cache.is_warm():
             self.progress(FIRST_COMPILE)
         parts_module = asyncio.create_task(asyncio.to_thread(_load_kernels))
@@ -195,6 +201,7 @@ class Engine:
         context.components += [parts.sink, parts.history, *parts.pool.lines]
         context.collectors += [parts.intake, parts.pool, parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
+        context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
         self._closing.append(parts.stop)

@@ -19,7 +19,10 @@ KERNEL_ROOMS = ("kernel", "ingest", "derive", "wire")
 OTHER_KERNELS = ("feed/send_kernel.py",)
 """Kernels in rooms that are not pure: this one calls send(2)."""
 
-KEPT_FOLDERS = 3
+PREFIX = "kernels-"
+"""Begins the names of our folders; a child process finds its parent's in the environment."""
+
+KEPT_FOLDERS = 8
 """How many cache folders of earlier sources stay beside the current one."""
 
 
@@ -51,11 +54,11 @@ def prepare(version: str) -> Path:
     a read-only home costs a compilation and never a start.
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
-    if named:
-        return Path(named)
+    if named and not Path(named).name.startswith(PREFIX):
+        return Path(named)  # the user's own choice, and his care
     name = source_hash(Path(__file__).parent, version)
     for base in (base_folder(), Path(tempfile.gettempdir()) / f"tradeback-{os.getuid()}"):
-        folder = base / f"kernels-{name}"
+        folder = base / f"{PREFIX}{name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError):
@@ -80,6 +83,6 @@ def _drop_old(base: Path, current: Path) -> None:
         except OSError:
             return 0.0
 
-    old = sorted((f for f in base.glob("kernels-*") if f != current), key=age, reverse=True)
+    old = sorted((f for f in base.glob(f"{PREFIX}*") if f != current), key=age, reverse=True)
     for folder in old[KEPT_FOLDERS:]:
         shutil.rmtree(folder, ignore_errors=True)

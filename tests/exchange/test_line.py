@@ -366,7 +366,7 @@ async def test_pings_alone_are_no_silence(world: Desk) -> None:
 MALFORMED = (
     combined("btcusdt@trade", '{"e":"trade","E":1,"s":"BTCUSDT","t":-5,"p":"1","q":"1","T":1,"m":true}'),
     combined("btcusdt@trade", '{"e":"trade","E":1,"s":"BTCUSDT","t":5,"p":"nan","q":"1","T":1,"m":true}'),
-    combined("xxx@trade", '{"e":"trade","E":1,"s":"XXX","t":5,"p":"1","q":"1","T":1,"m":true}'),
+    combined("yyy@trade", '{"e":"trade","E":1,"s":"YYY","t":5,"p":"1","q":"1","T":1,"m":true}'),
     combined("btcusdt@trade", '[1,2,{"'),
     frame(b""),
     frame(b"\xff\xfe not utf-8"),

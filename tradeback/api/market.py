@@ -167,13 +167,17 @@ class MarketRoutes:
     def _series(self) -> BarSeries:
         series: BarSeries | None = self._context.series
         if series is None:
-            raise ApiError(503, "not_ready", "the kernels are still loading; try again in a moment")
+            raise ApiError(
+                503, "not_ready", "the engine is still starting, see /health/ready; try again in a moment"
+            )
         return series
 
     def _derived(self) -> DerivedSeries:
         derived: DerivedSeries | None = self._context.derived
         if derived is None:
-            raise ApiError(503, "not_ready", "the kernels are still loading; try again in a moment")
+            raise ApiError(
+                503, "not_ready", "the engine is still starting, see /health/ready; try again in a moment"
+            )
         return derived
 
 

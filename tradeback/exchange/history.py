@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tradeback.derive import seeds
+from tradeback.derive.layout import Bars
 from tradeback.exchange.backoff import Backoff
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.rest import Rest
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig
-from tradeback.model.errors import ExchangeError, RateLimited, TapeError
+from tradeback.model.errors import ExchangeError, RateLimited, StoreError, TapeError
 from tradeback.model.record import Rows
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth, State
@@ -96,7 +97,7 @@ class History:
             except RateLimited as error:
                 self.last_error = str(error)
                 await asyncio.sleep(error.retry_after_s)
-            except (ExchangeError, TapeError) as error:
+            except (ExchangeError, TapeError, StoreError) as error:
                 self.last_error = f"{symbol.symbol}: {error}"
                 if isinstance(error, ExchangeError) and error.status in (400, 403, 404):
                     self.given_up += 1
@@ -172,11 +173,18 @@ class History:
             await self._put(rows)
         self.seeded += 1
 
+    async def _store_bars(self, bars: Bars) -> None:
+        """Store closed bars. StoreError when the store refuses: it is tried again, live data goes on."""
+        try:
+            await asyncio.to_thread(self._store.put_history, bars)
+        except Exception as error:  # the boundary to a store: whatever it raises, live data goes on
+            raise StoreError(f"the series store refuses closed bars: {error}") from error
+
     async def _fetch_bars(self, symbol: Symbol) -> None:
         closed_before_ms = await self._rest.time_us() // 1000
         for resolution in RESOLUTIONS:
             klines = await self._rest.klines(symbol.symbol, resolution, limit=HISTORY_BARS)
             bars = await asyncio.to_thread(seeds.history_bars, symbol, resolution, klines, closed_before_ms)
             if len(bars):
-                await asyncio.to_thread(self._store.put_history, bars)
+                await self._store_bars(bars)
         self.fetched += 1

@@ -21,22 +21,37 @@ class Listing:
     def __init__(self, config: ExchangeConfig, log: Log, clock: Clock) -> None:
         self._config, self._log, self._clock = config, log, clock
         self.rest = Rest(config.rest_endpoint, clock)
+        self.waiting_for = "the kernels and the exchange's symbols"
+        """What keeps the engine from coming up, for /health/ready."""
 
     async def close(self) -> None:
         """End the REST session."""
         await self.rest.close()
 
     async def symbols(self, registry: Registry) -> list[Symbol]:
-        """The wanted symbols with their wire ids. Waits as long as the exchange cannot be reached.
+        """The wanted symbols with their wire ids.
 
-        Raises StartupError for symbols that the exchange does not have, and for an address that answers
-        but is no exchange.
+        While the exchange cannot be reached: those of the last run, if it knew all that are wanted, so
+        that the tape is served; else waits. Raises StartupError for symbols that the exchange does not
+        have, and for an address that answers but is no exchange.
         """
-        records = await self._ask()
+        known = self._known(await asyncio.to_thread(registry.symbols))
+        records = await self._ask(once=bool(known))
+        if records is None:
+            return known
         wanted = self._choose(records)
         return await asyncio.to_thread(registry.assign, wanted)
 
-    async def _ask(self) -> list[SymbolRecord]:
+    def _known(self, held: list[Symbol]) -> list[Symbol]:
+        """The wanted symbols as the last run knew them; none when one of them is new."""
+        if self._config.symbols == ALL:
+            return [symbol for symbol in held if symbol.is_active]
+        by_name = {symbol.symbol: symbol for symbol in held}
+        wanted = [by_name[name] for name in self._config.symbols if name in by_name]
+        return wanted if len(wanted) == len(self._config.symbols) else []
+
+    async def _ask(self, once: bool) -> list[SymbolRecord] | None:
+        """exchangeInfo; None when the exchange cannot be reached and `once` is asked for."""
         backoff = Backoff(self._config.backoff_first_s, self._config.backoff_max_s)
         failures = 0
         while True:
@@ -57,6 +72,9 @@ class Listing:
                     "`tradeback demo` runs on a simulated exchange",
                     again_in_s=round(wait_s, 2),
                 )
+                self.waiting_for = f"the exchange's symbols: {error}"
+                if once:
+                    return None
             await asyncio.sleep(wait_s)
 
     def _choose(self, records: list[SymbolRecord]) -> list[SymbolRecord]:

@@ -27,6 +27,7 @@ from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX, HEAD_BYTES_MAX, HEA
 BACKLOG = 1_024
 FDS_RESERVED = 128
 """File descriptors kept for the exchange, the tape, stores and logs."""
+WRITE_SECONDS_MAX = 15.0
 LINGER_S = 1.0
 """How long a refused connection may take to read its answer."""
 READ_BUFFER_FIRST_BYTES = 2_048
@@ -43,11 +44,17 @@ class Front:
     """The listening port. `port` is the real one once `open` is through."""
 
     def __init__(
-        self, http_factory: HttpFactory, upgrade: Upgrade, *, head_seconds_max: float = HEAD_SECONDS_MAX
+        self,
+        http_factory: HttpFactory,
+        upgrade: Upgrade,
+        *,
+        head_seconds_max: float = HEAD_SECONDS_MAX,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
     ) -> None:
         self.http_factory = http_factory
         self.upgrade = upgrade
         self.head_seconds_max = head_seconds_max
+        self.write_ms_max = int(write_seconds_max * 1_000)
         self.port = 0
         self.refused = 0
         self.heads: set[HeadReader] = set()
@@ -134,6 +141,10 @@ class HeadReader(asyncio.Protocol):
         if parsed.upgrade:
             _become_websocket(self._transport, self._front.upgrade, with_plain_connection(head) + rest)
         else:
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # The kernel cuts a client that takes nothing of an answer for this long.
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._front.write_ms_max)
             http = self._front.http_factory()
             self._transport.set_protocol(http)
             http.connection_made(self._transport)

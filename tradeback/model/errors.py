@@ -4,6 +4,7 @@ TradebackError
 +- StartupError          refused at start: exit code 2
 |  +- ConfigError        an unknown key, a bad value, a missing server
 +- TapeError             the tape cannot be opened, read or written
++- StoreError           a store refuses to read or write
 +- ExchangeError         the exchange answered with an error, or not at all
 |  `- RateLimited        429 or 418: wait `retry_after_s`
 `- DecodeError           a frame that neither the kernel nor the slow path understands
@@ -26,6 +27,10 @@ class ConfigError(StartupError):
 
 class TapeError(TradebackError):
     """The tape cannot be opened, read or written."""
+
+
+class StoreError(TradebackError):
+    """A store refuses to read or write."""
 
 
 class ExchangeError(TradebackError):

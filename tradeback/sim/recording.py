@@ -119,7 +119,7 @@ class Recording:
 
     def skip_to(self, market_us: int) -> None:
         """Never: a recording's clock stands until it is played."""
-        raise NotImplementedError("a recording begins with its first frame")
+        raise ValueError("a recording begins with its first frame")
 
     def next_us(self) -> int | None:
         """Market time of the next frame, or of an aggregate trade that waits for company."""
