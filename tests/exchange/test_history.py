@@ -234,3 +234,27 @@ async def test_a_tape_that_refuses_makes_it_wait(made: Desk, monkeypatch: pytest
     assert len(calls) > 6
     made.check_tape()
     assert len(np.unique(made.rows["symbol_id"])) == 2
+
+
+async def test_a_store_that_refuses_closed_bars_is_asked_again(
+    made: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "RETRY", Backoff(0.001, 0.002))
+    async with simulated() as (_, rest):
+        world = World(made, rest)
+        take, refusals = (
+            world.store.put_history,
+            iter([OSError("disk full"), ValueError("database is locked")]),
+        )
+
+        def refuse_first(bars: Any) -> int:
+            for refusal in refusals:
+                raise refusal
+            return take(bars)
+
+        world.store.put_history = refuse_first  # type: ignore[method-assign]
+        await asyncio.wait_for(world.history.run(), 20)
+        assert world.history.health().state == "ok"
+        assert world.history.fetched == 2
+        assert world.history.last_error is None or "refuses" in world.history.last_error
+        assert len(world.store.bars) >= 2

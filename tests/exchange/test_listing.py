@@ -33,11 +33,13 @@ async def exchange() -> AsyncIterator[SimServer]:
     await server.stop()
 
 
-async def ask(registry: RegistrySqlite, endpoint: str, *names: str, log: Logbook | None = None) -> list[str]:
+async def ask(
+    registry: RegistrySqlite, endpoint: str, *names: str, log: Logbook | None = None, seconds: float = 10
+) -> list[str]:
     config = msgspec.structs.replace(QUICK, rest_endpoint=endpoint, symbols=names or ("*",))
     listing = Listing(config, log or Logbook(), CLOCK)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             return [symbol.symbol for symbol in await listing.symbols(registry)]
     finally:
         await listing.close()
@@ -132,3 +134,18 @@ async def test_a_limit_is_waited_for(registry: RegistrySqlite) -> None:
         assert await ask(registry, rest.endpoint, "BTCUSDT", log=log) == ["BTCUSDT"]
     assert times[1] - times[0] >= 1.0
     assert log.of("asks to wait 1 s")
+
+
+async def test_without_the_exchange_the_last_run_s_symbols_serve(
+    registry: RegistrySqlite, exchange: SimServer
+) -> None:
+    await ask(registry, exchange.rest_url, "ETHUSDT", "BTCUSDT")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        log = Logbook()
+        assert await ask(registry, nowhere, "BTCUSDT", log=log) == ["BTCUSDT"]
+        assert await ask(registry, nowhere) == ["ETHUSDT", "BTCUSDT"]
+        assert any("tradeback demo" in str(line) for line in log.lines)
+        with pytest.raises(TimeoutError):
+            await ask(registry, nowhere, "BTCUSDT", "SOLUSDT", seconds=0.3)
