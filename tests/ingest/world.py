@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from tests.ingest.oracle import Event, event_of, row_of
 from tradeback.ingest import context as words
-from tradeback.ingest.batch import decode_many
+from tradeback.ingest.batch import decode_many, decode_one
 from tradeback.ingest.context import IngestContext
 from tradeback.ingest.grammar import OK
 from tradeback.ingest.read import admit_rows, read_frames
-from tradeback.ingest.single import decode_one
 from tradeback.model.limits import READ_PADDING_BYTES
 from tradeback.model.record import ROW_BYTES, Rows, empty_rows
 from tradeback.ops.metrics import Histogram

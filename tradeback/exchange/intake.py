@@ -14,11 +14,10 @@ from tradeback.ingest import context as words
 from tradeback.ingest.arbiter import restore_rows
 from tradeback.ingest.context import IngestContext
 from tradeback.ingest.read import admit_rows, read_frames
-from tradeback.ingest.single import decode_one
 from tradeback.kernel.jit import entry
 from tradeback.model.errors import TapeError
 from tradeback.model.limits import BATCH_ROWS_MAX
-from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, seal
+from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, empty_rows, seal
 from tradeback.model.symbols import Symbol
 from tradeback.ops.metrics import Family, Histogram
 from tradeback.tape.writer import Tape
@@ -40,6 +39,8 @@ class Intake:
         """Exchange send time E -> receive, us. Holds the difference of two clocks."""
         self.context = IngestContext(self.lag.bounds, self.lag.counts, self.lag.sums)
         self.view = self.context.view
+        unseen = Histogram()
+        self._beside = IngestContext(unseen.bounds, unseen.counts, unseen.sums)
         self.readers: list[OnRows] = []
         self.stalled: str | None = None
         """Why the tape refuses records; None while it takes them."""
@@ -60,6 +61,7 @@ class Intake:
     def add_symbol(self, symbol: Symbol) -> None:
         """From now on this symbol's frames are understood."""
         self.context.add_symbol(symbol.symbol, symbol.id)
+        self._beside.add_symbol(symbol.symbol, symbol.id)
 
     def pull(self, address: int, end: int, recv_ns: int, line: int) -> int:
         """Take the frames in [address, end); returns how many records came of it.
@@ -108,10 +110,16 @@ class Intake:
         """Put records on the tape that need no arbitration (seeds). Raises TapeError like `admit`."""
         return self._in_batches(rows, self._append_batch)
 
-    def decode(self, address: int, end: int, row: Rows) -> int:
-        """Decode one frame payload without taking it; returns the grammar's status."""
-        status: int = decode_one(self.context.address, address, end, int(row.ctypes.data))
-        return status
+    def shadow(self, address: int, end: int) -> Rows | None:
+        """The record that the kernel makes of the frame in [address, end), without taking it.
+
+        None for a frame that is not the kernel's. The same kernel over a context of its own, in which
+        nothing has been seen yet.
+        """
+        row = empty_rows(1)
+        self._beside.states[:] = 0
+        count = self._read(self._beside.address, address, end, 0, 0, int(row.ctypes.data), 1, 0, 0)
+        return row if count else None
 
     def note_event(self, event_us: int, recv_ns: int) -> None:
         """Count exchange -> receive for a frame that took the slow path."""

@@ -26,7 +26,7 @@ from tradeback.ingest.context import ALL_TO_SIDE
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import DecodeError, ExchangeError, TapeError
-from tradeback.model.record import LINE_SHIFT
+from tradeback.model.record import LINE_SHIFT, Rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log, RepeatLimiter
@@ -241,7 +241,7 @@ class Line:
         self._transport.send_close(picows.WSCloseCode(close_code))
         self._transport.underlying_transport.abort()
 
-    def on_shadow(self, payload: bytes, agrees: int, row: Any) -> None:
+    def on_shadow(self, payload: bytes, row: Rows) -> None:
         """Compare the kernel's record with the slow path's; trust is lost at the first difference."""
         self.counts.shadow_checked += 1
         try:

@@ -16,10 +16,9 @@ import numpy as np
 
 from tradeback.exchange.intake import Intake
 from tradeback.ingest import context as words
-from tradeback.ingest.grammar import OK
 from tradeback.model.clock import Clock
 from tradeback.model.limits import READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX, READ_PADDING_BYTES
-from tradeback.model.record import empty_rows
+from tradeback.model.record import Rows
 
 SHADOW_READS = 4_096
 """One read in this many has its first frame decoded by the slow path too, and compared."""
@@ -36,8 +35,8 @@ class Owner(Protocol):
     def on_broken(self, close_code: int, reason: str) -> None:
         """The byte stream cannot be read any further."""
 
-    def on_shadow(self, payload: bytes, status: int, row: Any) -> None:
-        """A sample: one frame, the kernel's status (OK) and its record."""
+    def on_shadow(self, payload: bytes, row: Rows) -> None:
+        """A sample: one frame, and the record that the kernel makes of it."""
 
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended."""
@@ -157,29 +156,24 @@ class SocketReader(asyncio.BufferedProtocol):
     def _shadow(self) -> None:
         """Decode the first frame of this read once more, so that the line can compare."""
         self._until_shadow = SHADOW_READS
-        payload = self._first_text()
-        if payload is None or self._owner is None:
+        start, stop = self._first_text()
+        if not stop or self._owner is None:
             return
-        row = empty_rows(1)
-        held = np.frombuffer(payload + bytes(READ_PADDING_BYTES), np.uint8)
-        address = int(held.ctypes.data)
-        status = self._intake.decode(address, address + len(payload), row)
-        if status == OK:
-            self._owner.on_shadow(payload, status, row)
+        row = self._intake.shadow(self._base, self._base + stop)
+        if row is not None:
+            self._owner.on_shadow(bytes(self._view[start:stop]), row)
 
-    def _first_text(self) -> bytes | None:
-        """Payload of the first frame, if it is a whole text frame of usual size."""
+    def _first_text(self) -> tuple[int, int]:
+        """Where the payload of the first frame begins and ends, if it is a whole text frame of usual size."""
         view = self._view
         if self._have < 4 or view[0] != _FINAL_TEXT:
-            return None
+            return 0, 0
         length, start = view[1], 2
         if length == 126:
             length, start = view[2] << 8 | view[3], 4
         elif length > 126:
-            return None
-        if self._have < start + length:
-            return None
-        return bytes(view[start : start + length])
+            return 0, 0
+        return (start, start + length) if self._have >= start + length else (0, 0)
 
     def eof_received(self) -> bool | None:
         """The exchange has closed its side."""
