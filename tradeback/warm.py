@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from tradeback import kernel_cache
 from tradeback.kernel_cache import KERNEL_ROOMS, OTHER_KERNELS
 
-BESIDE = ("derive", "feed")
+BESIDE = ("derive", "wire", "feed")
 """Rooms that a cold start compiles in a second process, about half of the work."""
 BESIDE_FLAG = "--beside"
 NOT_AT_START = ("tradeback.ingest.batch",)
