@@ -59,8 +59,7 @@ async def test_asks_for_microseconds_and_subscribes_by_name(world: Desk) -> None
         scripted(sends(trade(7, symbol=YEN.symbol))) as exchange,
         running(world.line(exchange.endpoint, names=("BTCUSDT", YEN.symbol))) as line,
     ):
-        await until(lambda: world.count == 1)
-        assert line.health().state == "ok"
+        await until(lambda: world.count == 1 and line.health().state == "ok")
         assert line.was_up.is_set()
     assert exchange.paths == ["/stream?timeUnit=MICROSECOND"]
     assert exchange.peers[0].requests == [
@@ -190,10 +189,9 @@ async def test_what_was_whole_is_kept_and_the_line_comes_back(
 ) -> None:
     async with scripted(script, sends(trade(1), trade(2))) as exchange:
         async with running(world.line(exchange.endpoint)) as line:
-            await until(lambda: world.count == 2)
+            await until(lambda: world.count == 2 and line.health().state == "ok")
             assert line.counts.reconnects == 1
             assert line.counts.broken == (close_code is not None)
-            assert line.health().state == "ok"
             assert line.health().last_error is None
         lost = world.log.of("line lost")
         assert len(lost) == 1
@@ -584,7 +582,7 @@ async def test_the_metrics_of_a_line(world: Desk) -> None:
         pool = world.pool(exchange.endpoint, ["BTCUSDT"])
         line = pool.lines[0]
         async with running(line):
-            await until(lambda: world.count == 2 and line.counts.pings == 1)
+            await until(lambda: line.counts.pings == 1 and line.health().state == "ok")
             text = {(name, label): value for name, label, value in samples(pool)}
             assert text["tradeback_line_reconnects", "a:trade:0"] == 1
             assert text["tradeback_line_pings", "a:trade:0"] == 1

@@ -175,7 +175,8 @@ class Line:
     async def _subscribe(self) -> None:
         assert self._requests is not None
         names = [stream_name(symbol, self.plan.stream) for symbol in self.plan.symbols]
-        await self._requests.subscribe(names, lambda: self._intake.stalled is not None)
+        intake = self._intake
+        await self._requests.subscribe(names, lambda: (intake.stalled is not None, intake.stalls))
 
     async def _watch(self) -> None:
         """Until the connection ends; ExchangeError when it goes silent."""

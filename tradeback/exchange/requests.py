@@ -38,11 +38,12 @@ class Requests:
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._ended: str | None = None
 
-    async def subscribe(self, names: Sequence[str], paused: Callable[[], bool]) -> None:
+    async def subscribe(self, names: Sequence[str], pauses: Callable[[], tuple[bool, int]]) -> None:
         """SUBSCRIBE to `names`; returns when all is acknowledged.
 
-        ExchangeError when the exchange refuses, says nothing for ANSWER_WAIT_S while not `paused` (nothing
-        is read then), or the connection ends.
+        ExchangeError when the exchange refuses, says nothing for ANSWER_WAIT_S, or the connection ends.
+        `pauses` says whether nothing is read at the moment, and how often that was so: no answer can come
+        then, so waiting begins anew.
         """
         waiting = []
         for message in control_messages("SUBSCRIBE", names, self._next_id):
@@ -58,12 +59,13 @@ class Requests:
         acknowledged = asyncio.gather(*waiting)
         acknowledged.add_done_callback(_seen)
         while True:
+            before = pauses()
             try:
                 async with asyncio.timeout(ANSWER_WAIT_S):
                     await asyncio.shield(acknowledged)
                 return
             except TimeoutError:
-                if not paused():
+                if pauses() == before and not before[0]:
                     acknowledged.cancel()
                     raise ExchangeError("the exchange did not acknowledge the subscription") from None
 
