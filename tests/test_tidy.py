@@ -43,7 +43,7 @@ FLOORS = (
 
 PURE_ROOMS = ("model", "kernel", "ingest", "derive", "wire")
 PURE_FILES = (
-    "exchange/streams", "exchange/backoff", "exchange/budget", "exchange/watchdog",
+    "exchange/streams", "exchange/backoff", "exchange/budget", "exchange/fragments", "exchange/watchdog",
     "feed/interest", "feed/session", "feed/ladder",
     *(f"sim/{name}" for name in (
         "bars", "book", "channels", "chart", "config", "divide", "exchange_info", "faults", "history",
