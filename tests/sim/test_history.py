@@ -66,6 +66,17 @@ def test_days_follow_each_other_without_a_hole() -> None:
     assert days[0].first_id >= 1
 
 
+def test_days_made_in_steps_are_the_same_whoever_gives_up_in_between() -> None:
+    stepwise, whole = make(), make()
+    for _, _ in zip(range(5), stepwise.prepare(), strict=False):
+        pass
+    steps = sum(1 for _ in stepwise.prepare())
+    assert steps > 20
+    assert sum(1 for _ in stepwise.prepare()) == 0
+    for start_s in range(whole.first_s, ANCHOR_S, 86_400):
+        assert stepwise.bar(86_400, start_s) == whole.bar(86_400, start_s) is not None
+
+
 def test_the_seed_decides() -> None:
     start_s = ANCHOR_S // 60 * 60 - 6_000
     assert make(seed=5).bar(60, start_s) == make(seed=5).bar(60, start_s)

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
+from tradeback.sim import rest as rest_module
 from tradeback.sim.chart import INTERVALS
 from tradeback.sim.config import SimConfig
 from tradeback.sim.market import Synthetic
@@ -245,6 +246,21 @@ async def _compare_klines(live: Client, first_id: int) -> None:
         assert Decimal(row[2]) == max(Decimal(one["price"]) for one in inside)
         assert Decimal(row[3]) == min(Decimal(one["price"]) for one in inside)
     assert count >= len(sent)
+
+
+async def test_the_market_goes_on_while_klines_are_made(
+    live: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_module, "SLICE_NS", 20_000)
+    asked = {"symbol": "ETHUSDT", "interval": "5m", "limit": 1_000}
+    slow = asyncio.create_task(live.get("klines", **asked))
+    served = 0
+    while not slow.done():
+        await live.get("time")
+        served += not slow.done()
+    assert served >= 5
+    assert await live.get("klines", **asked) == await slow
+    assert len(await slow) == 1_000
 
 
 async def test_the_past_joins_the_live_market(still: Client) -> None:

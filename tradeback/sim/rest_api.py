@@ -1,11 +1,13 @@
 """Answers of REST, computed from the books. Pure; section 7 of the fact sheet.
 
-An endpoint takes (api, query, context) and returns JSON text. Its weight may depend on the query, so it
-charges `context.charge(weight)` as soon as that is known.
+An endpoint takes (query, context) and returns JSON text, in small pieces where it takes long to make, so
+that the market goes on in between. Its weight may depend on the query, so it charges
+`context.charge(weight)` as soon as that is known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -37,7 +39,8 @@ class Context:
         return time_us if self.microseconds else time_us // 1_000
 
 
-Endpoint = Callable[[Query, Context], bytes]
+Endpoint = Callable[[Query, Context], bytes | Iterator[bytes]]
+"""Errors are raised by the call, never by a piece."""
 
 
 def ping(query: Query, context: Context) -> bytes:
@@ -146,7 +149,7 @@ def _inclusive(time_us: int) -> int:
     return time_us + 999 if time_us % 1_000 == 0 else time_us
 
 
-def klines(query: Query, context: Context) -> bytes:
+def klines(query: Query, context: Context) -> Iterator[bytes]:
     """`klines` and `uiKlines`."""
     context.charge(2)
     book, interval, limit = query.book(context.books), query.interval(), query.limit(500, 1_000)
@@ -157,12 +160,21 @@ def klines(query: Query, context: Context) -> bytes:
     if offset_s is None:
         raise RestError(-1130, "Data sent for parameter 'timeZone' is not valid.")
     first_s, last_s = kline_range(book, interval, (start_us, end_us), limit, offset_s, context.now_us)
-    rows = []
-    for start_s, until_s, bar in book.chart.rows(interval, first_s, last_s, offset_s):
-        rows.append(_kline(start_s, until_s, bar, context))
-        if len(rows) >= limit:
-            break
-    return _array(rows)
+    rows = islice(book.chart.rows(interval, first_s, last_s, offset_s), limit)
+    return _kline_pieces(book, rows, context)
+
+
+def _kline_pieces(book: Book, rows: Iterator[tuple[int, int, Bar]], context: Context) -> Iterator[bytes]:
+    """A piece for every bar, and before them empty ones while the past is being made."""
+    yield b"["
+    if book.chart.history is not None:
+        for _ in book.chart.history.prepare():
+            yield b""
+    comma = ""
+    for start_s, until_s, bar in rows:
+        yield (comma + _kline(start_s, until_s, bar, context)).encode()
+        comma = ","
+    yield b"]"
 
 
 def kline_range(
