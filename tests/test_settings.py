@@ -18,6 +18,7 @@ DEFAULT_FILE = Path(__file__).parent.parent / "configs" / "default.yaml"
 KEYS = settings.keys()
 RELATIONS = (
     ("exchange.backoff_max", "exchange.backoff_first"),
+    ("exchange.rollover_max", "exchange.rollover_min"),
     ("tape.retention_bytes", "tape.segment_bytes"),
 )
 """Keys of which the first may not be below the second."""
@@ -39,7 +40,7 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     """Values that a key accepts."""
     if key.name == "exchange.symbols":
         return st.lists(names, min_size=1, max_size=5, unique=True).map(tuple) | st.just(("*",))
-    if key.name.endswith("_endpoint"):
+    if "_endpoint" in key.name:
         scheme = st.sampled_from(("ws", "wss") if "ws_" in key.name else ("http", "https"))
         return st.builds("{}://{}".format, scheme, hosts)
     if key.name == "tape.hot_rows":

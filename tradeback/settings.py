@@ -205,7 +205,7 @@ def _check(name: str, value: Any) -> None:
     if name == "tape.hot_rows" and value & (value - 1):
         below = 1 << (value.bit_length() - 1)
         raise ValueError(f"it must be a power of two; the nearest are {below} and {below * 2}")
-    if name == "exchange.ws_endpoint":
+    if name == "exchange.ws_endpoint" or (name == "exchange.ws_endpoint_b" and value != "auto"):
         _check_endpoint(value, ("ws", "wss"), ExchangeConfig().ws_endpoint)
     if name == "exchange.rest_endpoint":
         _check_endpoint(value, ("http", "https"), ExchangeConfig().rest_endpoint)
@@ -230,6 +230,7 @@ def _check_relations(config: Config, given: Mapping[str, _Given], known: Mapping
     """Rules between keys. Refused at the key that was given, the bigger one otherwise."""
     for big, small in (
         ("exchange.backoff_max", "exchange.backoff_first"),
+        ("exchange.rollover_max", "exchange.rollover_min"),
         ("tape.retention_bytes", "tape.segment_bytes"),
     ):
         big_value, small_value = (_held(config, known[name].path) for name in (big, small))

@@ -29,11 +29,13 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     """Where the market data comes from."""
 
     ws_endpoint: str = "wss://stream.binance.com:9443"
+    ws_endpoint_b: str = "auto"
+    """Where line B connects; "auto": another host where the exchange is known to have one, else the same."""
     rest_endpoint: str = "https://api.binance.com"
     symbols: tuple[str, ...] = DEFAULT_SYMBOLS
     """Symbols to subscribe; ("*",) means every symbol that trades."""
     max_connections: Positive = 30
-    lines: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
+    lines: Annotated[int, msgspec.Meta(ge=1, le=2)] = 2
     connect_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 90.0
     """No byte for this long, pings included (the exchange sends one every 20 s): replace the connection."""
@@ -41,6 +43,18 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     backoff_max_s: Seconds = 30.0
     stand_in_after_s: Seconds = 2.0
     """How long after an aggTrade its trades may still come before it stands in for them."""
+    rollover_min_s: Seconds = 20 * 3_600.0
+    """A connection is replaced, new before old, at an age drawn between this and `rollover_max_s`: before
+    the exchange cuts it, which it does after 24 h."""
+    rollover_max_s: Seconds = 23 * 3_600.0
+    rollover_overlap_s: Seconds = 1.0
+    """How long the new connection delivers beside the old one before that is closed."""
+    stall_after_s: Seconds = 5.0
+    """A stream is never suspected before it was silent, or behind the other line, for this long."""
+    clock_interval_s: Seconds = 300.0
+    """How often the exchange's clock is compared with this machine's."""
+    clock_apart_s: Seconds = 0.25
+    """Warn when the two are further apart than this and the error of the estimate."""
 
 
 class TapeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
