@@ -43,6 +43,12 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     backoff_max_s: Seconds = 30.0
     stand_in_after_s: Seconds = 2.0
     """How long after an aggTrade its trades may still come before it stands in for them."""
+    gap_after_s: Seconds = 1.0
+    """How long another line may still bring a missing id before that is a gap."""
+    repair_max_age_s: Seconds = 3_600.0
+    """Older trades are not fetched by REST, and a gap is not tried for longer: it is unrepairable then."""
+    repair_max_trades: Positive = 200_000
+    """Of a larger hole only the newest so many trades are fetched by REST."""
     rollover_min_s: Seconds = 20 * 3_600.0
     """A connection is replaced, new before old, at an age drawn between this and `rollover_max_s`: before
     the exchange cuts it, which it does after 24 h."""
