@@ -28,6 +28,7 @@ FLOORS = (
     ("ingest",),
     ("client",),
     ("tape",),
+    ("path",),
     ("stores",),
     ("sim",),
     ("exchange",),

@@ -25,6 +25,7 @@ from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
+from tradeback.path.path import Path as HotPath
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.health import TapeHealth
@@ -135,7 +136,7 @@ class Engine:
             self.config.feed,
             self.clock,
             self.symbols,
-            tape,
+            HotPath(tape),
             latest_price=latest_price,
             enigma_of=enigma_of,
             features=self.config.feature,
@@ -191,11 +192,12 @@ class Engine:
         assert self.tape is not None
         for symbol in wanted:
             self.symbols.put(symbol)
-        parts = Parts(self.config, self.clock, self.tape, self.symbols, series, listing.rest, wanted)
+        parts = Parts(
+            self.config, self.clock, feed.path, self.tape, self.symbols, series, listing.rest, wanted
+        )
         restored = await asyncio.to_thread(parts.restore)
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
         feed.attach_kernels()
-        parts.intake.readers = [feed.on_rows, parts.derive_rows]
         context.derived = parts.derived
         context.series = parts.sink
         context.components += [parts.sink, parts.history, *parts.pool.lines]

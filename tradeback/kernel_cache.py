@@ -16,8 +16,8 @@ from pathlib import Path
 KERNEL_ROOMS = ("kernel", "ingest", "derive", "wire")
 """Packages whose functions are compiled. `model` is in none of them: kernels take constants from `kernel`."""
 
-OTHER_KERNELS = ("feed/send_kernel.py",)
-"""Kernels in rooms that are not pure: this one calls send(2)."""
+OTHER_KERNELS = ("path/path_kernel.py",)
+"""Kernels in rooms that are not pure: this one calls write(2) and send(2)."""
 
 PREFIX = "kernels-"
 """Begins the names of our folders; a child process finds its parent's in the environment."""

@@ -6,6 +6,7 @@ Importing this module compiles or loads every kernel, so it happens in a thread 
 import asyncio
 from collections.abc import Callable, Sequence
 
+from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
 from tradeback.exchange.history import History
 from tradeback.exchange.intake import Intake
@@ -13,12 +14,13 @@ from tradeback.exchange.pool import Pool
 from tradeback.exchange.rest import Rest
 from tradeback.exchange.standin import StandIns
 from tradeback.exchange.streams import plan_lines
+from tradeback.kernel.jit import address
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
-from tradeback.model.record import ROW_BYTES
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
+from tradeback.path.path import Path
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import Restored, restore
 from tradeback.stores.ports import SeriesStore
@@ -38,6 +40,7 @@ class Parts:
         self,
         config: Config,
         clock: Clock,
+        path: Path,
         tape: Tape,
         symbols: SymbolTable,
         series: SeriesStore,
@@ -46,13 +49,12 @@ class Parts:
     ) -> None:
         self._clock, self._tape, self._symbols, self._series = clock, tape, symbols, series
         self.derived = Derived(max(64, 2 * len(symbols)))
-        self.intake = Intake(tape)
+        self.intake = Intake(tape, path)
+        path.derive(self.derived, address(apply_rows), self.derived.context_address)
         for symbol in symbols:
             self.derived.add_symbol(symbol)
         for symbol in wanted:
             self.intake.add_symbol(symbol)
-        self._mask = tape.hot_rows - 1
-        self._on_rows = self.derived.on_rows
         plans = plan_lines(
             [symbol.symbol for symbol in wanted], config.exchange.lines, config.exchange.max_connections
         )
@@ -77,10 +79,6 @@ class Parts:
             self.intake.restore(rows)
             start += len(rows)
         return restore(self.derived, self._series, tape, tape.next_sequence)
-
-    def derive_rows(self, first: int, count: int) -> None:
-        """The reader that keeps bars, levels and latest prices."""
-        self._on_rows(self._tape.rows_address + (first & self._mask) * ROW_BYTES, count)
 
     def start(self, fail: Callable[[BaseException], None]) -> None:
         """Bring the lines up and begin all background work; a bug in any of it goes to `fail`."""

@@ -22,6 +22,7 @@ from tradeback.model.config import Config, FeatureConfig, FeedConfig
 from tradeback.model.record import TRADE, Rows, empty_rows
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
+from tradeback.path.path import Path
 from tradeback.wire.v1 import decode_v1
 
 Trade = tuple[int, float, float]
@@ -96,7 +97,7 @@ class World:
             room = tape.hot_rows - (tape.next_sequence & (tape.hot_rows - 1))
             piece = rows[start : start + room]
             first = tape.append(piece)
-            self.feed.on_rows(first, len(piece))
+            self.feed.path.serve(first, len(piece))
             if self.context.derived is not None:
                 derived: Any = self.context.derived
                 address = tape.rows_address + 64 * (first & (tape.hot_rows - 1))
@@ -125,7 +126,7 @@ async def world(
     clock = SystemClock()
     symbols = SymbolTable.of(SYMBOLS)
     tape = tape or MemoryTape()
-    feed = Feed(config.feed, clock, symbols, tape, features=config.feature, **feed_options)
+    feed = Feed(config.feed, clock, symbols, Path(tape), features=config.feature, **feed_options)
     context = ServingContext(config, clock, symbols, tape, **(context_options or {}))
     context.feed = feed
     context.components.append(feed)

@@ -8,8 +8,9 @@ import aiohttp
 from tests.feed.harness import MemoryTape, rows_of, world
 from tests.feed.test_slow_readers import SMALL, LazyReader, fill
 from tests.wire.reading import entries_of
-from tradeback.feed.fanout import COMPILED_SEND_MIN, FanOut, Group
+from tradeback.feed.fanout import FanOut, Group
 from tradeback.feed.interest import NOTHING, Interest
+from tradeback.path.path import Path
 from tradeback.wire.v1 import decode_v1
 
 
@@ -27,22 +28,33 @@ class Fake:
         self.write = self.written.append
 
 
-def publish(fanout: FanOut, tape: MemoryTape, *trades: tuple[int, float, float]) -> None:
-    rows = rows_of(trades)
-    fanout.publish(tape.append(rows), len(rows))
+CLIENTS = 8
+
+
+def attached(tape: MemoryTape) -> tuple[Path, FanOut]:
+    path = Path(tape)
+    path.attach()
+    fanout = FanOut(path)
+    fanout.attach()
+    return path, fanout
+
+
+def publish(path: Path, *trades: tuple[int, float, float]) -> None:
+    tape, rows = path.tape, rows_of(trades)
+    assert isinstance(tape, MemoryTape)
+    path.serve(tape.append(rows), len(rows))
 
 
 def test_groups_by_interest_and_removal_from_the_middle() -> None:
     tape = MemoryTape()
-    fanout = FanOut(tape)
-    fanout.attach()
+    path, fanout = attached(tape)
     clients = [Fake(frozenset({1})) for _ in range(5)] + [Fake(frozenset({2})), Fake(NOTHING)]
     for client in clients:
         fanout.enter(client)
     assert fanout.groups == 2
     fanout.leave(clients[1])
     fanout.leave(clients[1])
-    publish(fanout, tape, (1, 1.0, 1.0), (2, 2.0, 2.0))
+    publish(path, (1, 1.0, 1.0), (2, 2.0, 2.0))
     assert [entries_of(b"".join(client.written)) for client in clients] == [
         [(1, 1.0, 1.0)],
         [],
@@ -60,8 +72,7 @@ def test_groups_by_interest_and_removal_from_the_middle() -> None:
 
 def test_a_client_that_stalls_in_the_middle_of_a_batch_leaves_after_it() -> None:
     tape = MemoryTape()
-    fanout = FanOut(tape)
-    fanout.attach()
+    path, fanout = attached(tape)
     fanout.interests.grow_arena(8 * (2 + 6 + 18))  # so that a batch takes several passes
     clients = [Fake(frozenset({1})) for _ in range(3)]
     positions: list[int] = []
@@ -74,7 +85,7 @@ def test_a_client_that_stalls_in_the_middle_of_a_batch_leaves_after_it() -> None
     clients[1].write = stall
     for client in clients:
         fanout.enter(client)
-    publish(fanout, tape, *[(1, float(turn), 1.0) for turn in range(1, 41)])
+    publish(path, *[(1, float(turn), 1.0) for turn in range(1, 41)])
     whole = [(1, float(turn), 1.0) for turn in range(1, 41)]
     assert entries_of(b"".join(clients[0].written)) == whole
     assert entries_of(b"".join(clients[2].written)) == whole
@@ -86,9 +97,8 @@ def test_a_client_that_stalls_in_the_middle_of_a_batch_leaves_after_it() -> None
 
 def test_the_compiled_send_gives_the_rest_of_a_full_socket_to_its_transport() -> None:
     tape = MemoryTape()
-    fanout = FanOut(tape)
-    fanout.attach()
-    pairs = [socket.socketpair() for _ in range(COMPILED_SEND_MIN)]
+    path, fanout = attached(tape)
+    pairs = [socket.socketpair() for _ in range(CLIENTS)]
     clients = []
     for near, far in pairs:
         near.setblocking(False)
@@ -103,7 +113,7 @@ def test_the_compiled_send_gives_the_rest_of_a_full_socket_to_its_transport() ->
         except BlockingIOError:
             break
     pairs[5][1].close()
-    publish(fanout, tape, *[(1, 1.5, 2.0)] * 20)
+    publish(path, *[(1, 1.5, 2.0)] * 20)
     expected = [(1, 1.5, 2.0)] * 20
     for place, (client, (_, far)) in enumerate(zip(clients, pairs, strict=True)):
         if client is gone:
@@ -123,7 +133,7 @@ def test_the_compiled_send_gives_the_rest_of_a_full_socket_to_its_transport() ->
 
 async def test_one_lagging_client_of_many_leaves_the_compiled_loop_and_comes_back() -> None:
     async with world(SMALL, tape=MemoryTape(1 << 16)) as running, aiohttp.ClientSession() as session:
-        others = [await session.ws_connect(running.ws) for _ in range(COMPILED_SEND_MIN + 3)]
+        others = [await session.ws_connect(running.ws) for _ in range(CLIENTS + 3)]
         for ws in others:
             await ws.send_json({"type": "subscribe", "symbols": ["BTCUSDT"]})
             await ws.receive_json(timeout=5)

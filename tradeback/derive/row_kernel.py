@@ -46,7 +46,7 @@ def apply_quote(row: Any, state: Any) -> None:
     mark(state, DIRTY_STATE)
 
 
-@kernel("int64(int64,int64,int64)")
+@kernel("int64(int64,int64,int64)", by_address=True)
 def apply_rows(ctx: Any, rows: Any, count: Any) -> Any:
     """Fold `count` records from address `rows` on into the state at `ctx`.
 

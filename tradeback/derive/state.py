@@ -72,7 +72,7 @@ class Derived:
         self._ring = _Ring(empty_bars(RING_BARS))
         self._half = empty_bars(1)
         self._context = np.zeros(context.CONTEXT_WORDS, np.int64)
-        self._context_address = int(self._context.ctypes.data)
+        self.context_address = int(self._context.ctypes.data)
         self._context[context.SIZES // 8 :] = RESOLUTION_US
         self._two = empty_bars(2)
         self._allocate(max(1, symbols_max) + 1)
@@ -142,10 +142,10 @@ class Derived:
 
     def on_rows(self, first_row_address: int, n: int) -> None:
         """Fold `n` contiguous tape records in memory into the state. Keeps no reference to them."""
-        done: int = _apply_rows(self._context_address, first_row_address, n)
+        done: int = _apply_rows(self.context_address, first_row_address, n)
         while done < n:
             self._set_aside()
-            done += _apply_rows(self._context_address, first_row_address + done * ROW_BYTES, n - done)
+            done += _apply_rows(self.context_address, first_row_address + done * ROW_BYTES, n - done)
 
     def _set_aside(self) -> None:
         """Empty the output ring into a list of copies, up to PENDING_BARS_MAX; beyond that, drop them all."""
@@ -182,7 +182,7 @@ class Derived:
     def bars_open(self, symbol_id: int, resolution: int) -> Bars:
         """The previous and the current bar of a series (up to two BAR rows, ascending) as of now."""
         at = int(self._index[symbol_id])
-        count = _read_open(self._context_address, at, resolution, int(self._two.ctypes.data)) if at else 0
+        count = _read_open(self.context_address, at, resolution, int(self._two.ctypes.data)) if at else 0
         return self._two[:count].copy()
 
     def latest(self, symbol_id: int) -> np.void | None:

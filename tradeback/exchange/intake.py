@@ -1,8 +1,8 @@
 """Where bytes become records: the hot path from a socket read to the readers of the tape.
 
-`pull` is one kernel call over what a read brought, one append to the tape, and one call of every reader.
-Nothing here waits. When the disk refuses, the records stay in the ring, unpublished; lines stop reading
-(the exchange queues meanwhile) until the same append succeeds.
+`pull` is one kernel call: decode what a read brought, append it to the tape, serve the feed, derive (see
+`path.path_kernel`). Nothing here waits. When the disk refuses, the records stay in the ring, unpublished;
+lines stop reading (the exchange queues meanwhile) until the same append succeeds.
 """
 
 import asyncio
@@ -14,16 +14,21 @@ from tradeback.ingest import context as words
 from tradeback.ingest.arbiter import restore_rows
 from tradeback.ingest.context import IngestContext
 from tradeback.ingest.read import admit_rows, read_frames
+from tradeback.kernel.jit import address as address_of
 from tradeback.kernel.jit import entry
 from tradeback.model.errors import TapeError
 from tradeback.model.limits import BATCH_ROWS_MAX
 from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, empty_rows, seal
 from tradeback.model.symbols import Symbol
 from tradeback.ops.metrics import Family, Histogram
+from tradeback.path import layout as at
+from tradeback.path.path import Path
+from tradeback.path.path_kernel import pump
 from tradeback.tape.writer import Tape
 
 OnRows = Callable[[int, int], None]
-"""A reader: (first sequence, number of records), contiguous in the ring. See `Feed.on_rows`."""
+"""A reader in Python: (first sequence, number of records), contiguous in the ring, after the path's stations.
+It must not keep references into the ring, which is written over after hot_rows more records."""
 
 RETRY_S = 0.5
 """How often a refused append is tried again."""
@@ -33,8 +38,9 @@ _ROW_SHIFT = ROW_BYTES.bit_length() - 1
 class Intake:
     """One per engine; all lines share it. Loop thread only."""
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape, path: Path | None = None) -> None:
         self.tape = tape
+        self.path = path or Path(tape)
         self.lag = Histogram()
         """Exchange send time E -> receive, us. Holds the difference of two clocks."""
         self.context = IngestContext(self.lag.bounds, self.lag.counts, self.lag.sums)
@@ -49,14 +55,22 @@ class Intake:
         is told late looks at `stalled`: what an earlier one did may have made it refuse again."""
         self.stalls = 0
         """How often the tape has begun to refuse."""
-        self.full = False
-        """The last `pull` stopped because its stretch of the ring was full: there may be more to pull."""
         self._waiting = 0
         self._retrying: asyncio.TimerHandle | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._read = entry(read_frames)
+        self._pump = entry(pump)
         self._mask = tape.hot_rows - 1
+        self.path.words[at.READ] = address_of(read_frames)
+        self.path.words[at.INGEST] = self.context.address
+        self.path.attach()
+        self._path_address, self._path_view = self.path.address, self.path.view
+
+    @property
+    def full(self) -> bool:
+        """The last `pull` stopped because its stretch of the ring was full: there may be more to pull."""
+        return bool(self._path_view[at.FULL])
 
     def add_symbol(self, symbol: Symbol) -> None:
         """From now on this symbol's frames are understood."""
@@ -72,24 +86,19 @@ class Intake:
         """
         tape = self.tape
         first = tape.next_sequence
-        slot = first & self._mask
-        room = tape.hot_rows - slot
-        if room > BATCH_ROWS_MAX:
-            room = BATCH_ROWS_MAX
-        count: int = self._read(
-            self.context.address,
-            address,
-            end,
-            recv_ns,
-            line,
-            tape.rows_address + (slot << _ROW_SHIFT),
-            room,
-            first,
-            tape.epoch,
+        count: int = self._pump(
+            self._path_address, address, end, recv_ns, line, first, tape.epoch, tape.limit, tape.descriptor
         )
-        self.full = count == room
         if count:
-            self._publish(count)
+            view = self._path_view
+            if view[at.COMMITTED]:
+                tape.next_sequence = first + count
+                if view[at.ATTENTION]:
+                    self.path.attend(first, count)
+                for reader in self.readers:
+                    reader(first, count)
+            else:
+                self._publish(count, tape.commit_slowly)
         return count
 
     async def flowing(self) -> None:
@@ -151,7 +160,7 @@ class Intake:
             self.context.address, int(held.ctypes.data), len(held), target, first, tape.epoch
         )
         if count:
-            self._publish(count)
+            self._publish(count, tape.commit)
         return count
 
     def _append_batch(self, rows: Rows) -> int:
@@ -160,16 +169,20 @@ class Intake:
         place = tape.rows[slot : slot + len(rows)]
         place[:] = rows
         seal(place, tape.next_sequence, tape.epoch)
-        self._publish(len(rows))
+        self._publish(len(rows), tape.commit)
         return len(rows)
 
-    def _publish(self, count: int) -> None:
+    def _publish(self, count: int, commit: Callable[[int], int]) -> None:
         """Append, then let every reader have the records: nobody sees what the tape does not hold."""
         try:
-            first = self.tape.commit(count)
+            first = commit(count)
         except TapeError as error:
             self._stall(count, error)
             return
+        self._serve(first, count)
+
+    def _serve(self, first: int, count: int) -> None:
+        self.path.serve(first, count)
         for reader in self.readers:
             reader(first, count)
 
@@ -199,8 +212,7 @@ class Intake:
             return False
         self.stalled = None
         self._flowing.set()
-        for reader in self.readers:
-            reader(first, self._waiting)
+        self._serve(first, self._waiting)
         return True
 
     def close(self) -> None:

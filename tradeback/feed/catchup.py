@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tradeback.feed.fanout import HotTape
 from tradeback.feed.interest import SYMBOL_IDS, Interest, address_of
 from tradeback.model.record import ROW_BYTES
 from tradeback.model.symbols import SymbolTable
+from tradeback.path.path import HotTape
 from tradeback.wire import v1_layout as at
 from tradeback.wire.v1 import ENTRY, Entries
 

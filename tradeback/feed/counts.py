@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 class Counts:
     """Counters of clients; those of frames and bytes live where they are bumped."""
 
-    __slots__ = ("aborted", "conflated", "connected", "lagged", "refused", "silent", "trades")
+    __slots__ = ("aborted", "conflated", "connected", "lagged", "refused", "silent")
 
     def __init__(self) -> None:
-        self.connected = self.refused = self.trades = 0
+        self.connected = self.refused = 0
         self.lagged = self.conflated = self.aborted = self.silent = 0
 
 
@@ -30,7 +30,7 @@ def families(feed: "Feed") -> Iterator[Family]:
     totals = (
         ("connected", counts.connected, "clients that ever connected"),
         ("refused", counts.refused, "clients refused because the feed was full"),
-        ("trades", counts.trades, "trades published"),
+        ("trades", feed.trades, "trades published"),
         ("encoded_frames", fanout.encoded, "binary frames encoded"),
         ("sent_frames", fanout.frames, "binary frames sent, all clients together"),
         ("sent_bytes", fanout.bytes, "bytes of those frames"),

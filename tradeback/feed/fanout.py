@@ -1,7 +1,8 @@
-"""Encode once per interest, send to everybody who shares it. The feed's hot path.
+"""Encode once per interest, send to everybody who shares it: a station of the path (`path.path_kernel`).
 
-A client is in its group only while it takes everything at once. One that does not is LAGGING: it
-leaves the group and costs nothing per batch; `feed.catchup` serves it when its socket drains.
+The kernel sends; what a socket does not take comes back here and goes to its transport. A client is in
+its group only while it takes everything at once. One that does not is LAGGING: it leaves the group and
+costs nothing per batch; `feed.catchup` serves it when its socket drains.
 """
 
 from collections.abc import Callable
@@ -11,23 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradeback.feed.interest import NOTHING, Interest, InterestTable, address_of
-from tradeback.model.limits import V1_ENTRIES_MAX
-from tradeback.model.record import ROW_BYTES, Rows
+from tradeback.path import layout as path_at
+from tradeback.path.path import Path
 from tradeback.wire import v1_layout as at
-from tradeback.wire.v1 import ENTRY_BYTES, HEAD_BYTES
 
-COMPILED_SEND_MIN: int = 8
-"""Clients of one group from which the compiled send loop pays: its call costs what three writes do."""
-FULL_FRAME_BYTES: int = 4 + HEAD_BYTES + ENTRY_BYTES * V1_ENTRIES_MAX
-
-
-class HotTape(Protocol):
-    """What the feed reads of the tape: its hot ring."""
-
-    rows: Rows
-    rows_address: int
-    hot_rows: int
-    next_sequence: int
+GROUPS_FIRST: int = 64
 
 
 class Subscriber(Protocol):
@@ -43,18 +32,28 @@ class Subscriber(Protocol):
 
 
 class Group:
-    """The live clients of one interest. `fds` (int32) runs parallel to `plain`."""
+    """The live clients of one interest. `fds` (int32) runs parallel to `plain`; `line` tells the kernel."""
 
-    __slots__ = ("batches", "fds", "fds_address", "index", "others", "plain")
+    __slots__ = ("fds", "index", "line", "others", "plain")
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, line: Any) -> None:
         self.index = index
-        self.batches = 0
-        """How many times something was sent to all of them."""
         self.plain: list[Subscriber] = []
         self.others: list[Subscriber] = []
         self.fds: NDArray[np.int32] = np.zeros(4, np.int32)
-        self.fds_address = address_of(self.fds)
+        self.line = line
+        """int64[TABLE_WORDS]: this group's line of the station's table."""
+        self._tell()
+
+    @property
+    def batches(self) -> int:
+        """How many times something was sent to all of them."""
+        return int(self.line[path_at.TABLE_BATCHES])
+
+    def _tell(self) -> None:
+        self.line[path_at.TABLE_FDS] = address_of(self.fds)
+        self.line[path_at.TABLE_PLAIN] = len(self.plain)
+        self.line[path_at.TABLE_OTHERS] = len(self.others)
 
     def add(self, client: Subscriber) -> None:
         """Deliver to this client from the next batch on."""
@@ -65,8 +64,8 @@ class Group:
         if client.plain:
             if client.place == len(self.fds):
                 self.fds = np.concatenate((self.fds, np.zeros_like(self.fds)))
-                self.fds_address = address_of(self.fds)
             self.fds[client.place] = client.fd
+        self._tell()
 
     def remove(self, client: Subscriber) -> None:
         """Deliver to this client no more: the last one takes its place."""
@@ -78,26 +77,28 @@ class Group:
             if client.plain:
                 self.fds[client.place] = last.fd
         client.group = None
+        self._tell()
 
 
 class FanOut:
-    """Groups of clients, and the one method that serves them: `publish`."""
+    """Groups of clients, and what the path's kernel needs to serve them."""
 
-    def __init__(self, tape: HotTape) -> None:
+    def __init__(self, path: Path) -> None:
         self.interests = InterestTable()
-        self.position = tape.next_sequence
-        """Sequence up to which (exclusive) everything was handed to the live clients."""
-        self.frames = self.bytes = self.encoded = 0
-        """Counters: frames and bytes sent, all clients together; frames encoded."""
-        self._tape = tape
-        self._mask = tape.hot_rows - 1
+        self._path = path
         self._groups: dict[int, Group] = {}
-        self._sending = False
+        self._table: NDArray[np.int64] = np.zeros((GROUPS_FIRST, path_at.TABLE_WORDS), np.int64)
+        self._words: NDArray[np.int64] | None = None
+        """This station's words of the path; None until the kernels are attached."""
+        self._position: int | None = None
+        """Up to where the clients have been served, while Python looks after some of them."""
         self._stalled: list[Subscriber] = []
-        self._encode: Callable[[int, int, int], int] | None = None
-        self._send_all: Callable[[int, int, int, int, int], int] | None = None
-        self._rest: NDArray[np.int64] = np.zeros((64, 2), np.int64)
-        self._take_views()
+        self._plain = 0
+
+    @property
+    def position(self) -> int:
+        """Sequence up to which (exclusive) everything was handed to the live clients."""
+        return self._path.tape.next_sequence if self._position is None else self._position
 
     @property
     def groups(self) -> int:
@@ -107,19 +108,36 @@ class FanOut:
     @property
     def attached(self) -> bool:
         """True when rows may flow."""
-        return self._encode is not None
+        return self._words is not None
+
+    @property
+    def encoded(self) -> int:
+        """Frames encoded since the start."""
+        return self._count(path_at.STATION_ENCODED)
+
+    @property
+    def frames(self) -> int:
+        """Frames sent, all clients together."""
+        return self._count(path_at.STATION_FRAMES)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes sent, all clients together."""
+        return self._count(path_at.STATION_BYTES)
+
+    def _count(self, word: int) -> int:
+        return 0 if self._words is None else int(self._words[word])
 
     def attach(self) -> None:
         """Take the kernels. A thread should have imported them before; this runs on the loop thread."""
-        from tradeback.feed.send_kernel import send_all
         from tradeback.kernel.crc32 import TABLES_ADDRESS
-        from tradeback.kernel.jit import entry
+        from tradeback.kernel.jit import address
         from tradeback.wire.v1_kernel import encode_groups
 
         self.interests.context[at.CRC_TABLES] = TABLES_ADDRESS
-        self.position = self._tape.next_sequence
-        self._send_all = entry(send_all)
-        self._encode = entry(encode_groups)
+        self._words = self._path.add_station(self, address(encode_groups))
+        self._words[path_at.STATION_CONTEXT] = self.interests.context_address
+        self._tell()
 
     def enter(self, client: Subscriber) -> None:
         """Deliver to a client that is not in a group what its interest names, from `position` on."""
@@ -128,9 +146,13 @@ class FanOut:
         index = self.interests.join(client.interest)
         group = self._groups.get(index)
         if group is None:
-            group = self._groups[index] = Group(index)
-            self._take_views()
+            if index >= len(self._table):
+                self._grow_table(index)
+            self._table[index] = 0
+            group = self._groups[index] = Group(index, self._table[index])
         group.add(client)
+        self._plain += client.plain
+        self._path.make_room(self._plain)
 
     def leave(self, client: Subscriber) -> None:
         """Deliver to this client no more. Does nothing when it is in no group."""
@@ -138,92 +160,68 @@ class FanOut:
         if group is None:
             return
         group.remove(client)
+        self._plain -= client.plain
         if self.interests.leave(group.index):
             del self._groups[group.index]
 
     def stalled(self, client: Subscriber) -> None:
         """This client's socket is full: it leaves its group, once the batch at hand is through."""
-        if self._sending:
+        if self._position is not None:
             self._stalled.append(client)
         else:
             self.leave(client)
 
-    def publish(self, first_sequence: int, n: int) -> tuple[int, int]:
-        """Serve `n` tape rows, contiguous in the ring, to every live client that wants them.
+    # The path's side.
 
-        Returns (trades among them, recv_ns of the first trade; 0 without one).
+    def grow(self) -> None:
+        """A larger arena for encoded bytes."""
+        self.interests.grow_arena(2 * len(self.interests.arena))
+
+    def left_over(self, rests: NDArray[np.int64], position: int) -> None:
+        """Give to transports what sockets did not take, and everything to clients without a plain socket.
+
+        Whatever the reason, a transport tries again and knows what to do: keep the rest and say
+        pause_writing, or close.
         """
-        encode = self._encode
-        if encode is None:
-            raise RuntimeError("rows came before attach(): the kernels are not loaded")
-        context = self.interests.context_address
-        address = self._tape.rows_address + (first_sequence & self._mask) * ROW_BYTES
-        done = trades = recv_ns = 0
-        while done < n:
-            consumed = encode(context, address + ROW_BYTES * done, n - done)
-            if not consumed:
-                self.interests.grow_arena(2 * len(self.interests.arena))
-                self._take_views()
-                continue
-            done += consumed
-            self.position = first_sequence + done
-            results = self._results
-            if results[at.TRADES]:
-                trades += results[at.TRADES]
-                recv_ns = recv_ns or results[at.RECV_NS]
-            if results[at.TOUCHED_COUNT]:
-                self._serve(results[at.TOUCHED_COUNT])
-        return trades, recv_ns
-
-    def _serve(self, count: int) -> None:
-        """Send what the kernel left in the arena."""
-        self._sending = True
-        touched = self._touched
-        self.encoded += self._results[at.FRAMES]
+        self._position = position
         try:
-            for word in range(0, count * at.TOUCHED_WORDS, at.TOUCHED_WORDS):
-                self._send(self._groups[touched[word]], touched[word + 1], touched[word + 2])
+            self._write_rests(rests)
         finally:
-            self._sending = False
-        if self._stalled:
-            for client in self._stalled:
-                self.leave(client)
-            self._stalled.clear()
+            self._position = None
+        for client in self._stalled:
+            self.leave(client)
+        self._stalled.clear()
 
-    def _send(self, group: Group, offset: int, size: int) -> None:
-        plain = group.plain
-        count = len(plain) + len(group.others)
-        frames = -(-size // FULL_FRAME_BYTES)
-        group.batches += 1
-        self.frames += frames * count
-        self.bytes += size * count
-        if len(plain) >= COMPILED_SEND_MIN:
-            self._send_compiled(group, offset, size)
-            plain = []
-        if plain or group.others:
-            data = bytes(self._arena[offset : offset + size])
-            for client in plain:
-                client.write(data)
-            for client in group.others:
-                client.write(data)
+    def _write_rests(self, rests: NDArray[np.int64]) -> None:
+        interests = self.interests
+        touched = interests.touched[: int(interests.context[at.TOUCHED_COUNT])]
+        places = {
+            int(line[at.TOUCHED_GROUP]): (int(line[at.TOUCHED_OFFSET]), int(line[at.TOUCHED_BYTES]))
+            for line in touched
+        }
+        arena = interests.arena.data
+        # A write may end a client and with it its group: what is to be written is listed before.
+        writes = []
+        for index, place, sent in rests.tolist():
+            offset, size = places[index]
+            rest = bytes(arena[offset + max(0, sent) : offset + size])
+            writes.append((self._groups[index].plain[place], rest))
+        for index, (offset, size) in places.items():
+            others = self._groups[index].others
+            if others:
+                data = bytes(arena[offset : offset + size])
+                writes.extend((client, data) for client in others)
+        for client, data in writes:
+            client.write(data)
 
-    def _send_compiled(self, group: Group, offset: int, size: int) -> None:
-        count = len(group.plain)
-        if count > len(self._rest):
-            self._rest = np.zeros((2 * count, 2), np.int64)
-        rest = self._rest
-        send_all: Any = self._send_all
-        failed = send_all(group.fds_address, count, self._arena_address + offset, size, address_of(rest))
-        for line in range(failed):
-            client = group.plain[int(rest[line, 0])]
-            sent = max(0, int(rest[line, 1]))
-            # Whatever the reason, the transport tries again and knows what to do: keep the rest and
-            # say pause_writing, or close.
-            client.write(bytes(self._arena[offset + sent : offset + size]))
+    def _grow_table(self, index: int) -> None:
+        table = np.zeros((2 * (index + 1), path_at.TABLE_WORDS), np.int64)
+        table[: len(self._table)] = self._table
+        self._table = table
+        for group in self._groups.values():
+            group.line = table[group.index]
+        self._tell()
 
-    def _take_views(self) -> None:
-        """Python reads single words of these tables; a memoryview does that twice as fast as numpy."""
-        self._results: Any = self.interests.context.data
-        self._touched: Any = self.interests.touched.reshape(-1).data
-        self._arena: Any = self.interests.arena.data
-        self._arena_address = address_of(self.interests.arena)
+    def _tell(self) -> None:
+        if self._words is not None:
+            self._words[path_at.STATION_TABLE] = address_of(self._table)

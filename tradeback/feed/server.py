@@ -1,4 +1,4 @@
-"""The feed: clients come and go here, rows pass through `on_rows`, slow readers are watched.
+"""The feed: clients come and go here, the path serves them, slow readers are watched.
 
 Everything runs on the loop thread. The port opens before the kernels are loaded: clients may connect
 and subscribe at once; rows flow after `attach_kernels`.
@@ -6,9 +6,7 @@ and subscribe at once; rows flow after `attach_kernels`.
 
 import asyncio
 import contextlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import orjson
 from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -17,7 +15,7 @@ from tradeback.feed.catchup import CatchUp
 from tradeback.feed.client import Client
 from tradeback.feed.counts import Counts, families
 from tradeback.feed.enigma import EnigmaChannel, EnigmaOf
-from tradeback.feed.fanout import FanOut, HotTape
+from tradeback.feed.fanout import FanOut
 from tradeback.feed.ladder import LagWatch, Verdict
 from tradeback.feed.negotiate import Declined, negotiate
 from tradeback.feed.requests import LatestPrice, Requests
@@ -25,7 +23,8 @@ from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig, FeedConfig
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth
-from tradeback.ops.metrics import Family, Histogram
+from tradeback.ops.metrics import Family
+from tradeback.path.path import Path
 from tradeback.wire import control
 from tradeback.wire.frames import v1_frames
 
@@ -52,7 +51,7 @@ def no_enigma(symbol_id: int) -> None:
 
 
 class Feed:
-    """The WebSocket feed over one tape.
+    """The WebSocket feed over one tape, a station of `path`.
 
     `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `features`:
     without binary_websocket every upgrade gets a 404, without enigma_enabled the channel is refused.
@@ -63,7 +62,7 @@ class Feed:
         config: FeedConfig,
         clock: Clock,
         symbols: SymbolTable,
-        tape: HotTape,
+        path: Path,
         *,
         latest_price: LatestPrice = no_price,
         enigma_of: EnigmaOf = no_enigma,
@@ -76,13 +75,14 @@ class Feed:
         self.now_s = 0.0
         """The loop's time at the last sweep: good enough for idleness, and free."""
         self.clients: set[Client] = set()
-        self.fanout = FanOut(tape)
-        self.publish_latency = Histogram()
+        self.fanout = FanOut(path)
+        self.publish_latency = path.publish_latency
         self.ping_idle_s = PING_IDLE_S
         self.pong_wait_s = PONG_WAIT_S
         self._config = config
         self._clock = clock
-        self._tape = tape
+        self.path = path
+        self._tape = tape = path.tape
         self._catchup = CatchUp(tape, symbols)
         self.enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
         self.requests = Requests(
@@ -93,32 +93,25 @@ class Feed:
         self._since_ns = clock.wall_ns()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty: asyncio.Event | None = None
-        self._bounds = [int(bound) for bound in self.publish_latency.bounds]
-        self._latency_counts: Any = self.publish_latency.counts.data
-        self._latency_sums: Any = self.publish_latency.sums.data
 
     # The engine's side.
 
+    @property
+    def trades(self) -> int:
+        """Trades published since the start."""
+        return self.path.trades
+
     def attach_kernels(self) -> None:
-        """From now on rows may come. Loop thread; the kernel modules were imported by a thread before."""
+        """From now on records may come: the path serves the clients.
+
+        Loop thread; the kernel modules were imported by a thread before.
+        """
+        self.path.attach()
         self.fanout.attach()
         self._catchup.attach()
         for client in self.lagging:
             client.cursor = self.fanout.position
         self._since_ns = self._clock.wall_ns()
-
-    def on_rows(self, first_sequence: int, n: int) -> None:
-        """Serve `n` committed tape rows, contiguous in the hot ring. Never awaits, keeps no reference."""
-        trades, recv_ns = self.fanout.publish(first_sequence, n)
-        if trades:
-            late_us = (self._clock.wall_ns() - recv_ns) // 1_000
-            if late_us >= 0:
-                # Histogram.observe without numpy's search: this runs once per socket read.
-                self._latency_counts[bisect_left(self._bounds, late_us)] += trades
-                self._latency_sums[0] += late_us * trades
-            else:
-                self.publish_latency.observe(late_us, trades)
-            self.counts.trades += trades
 
     def start(self) -> None:
         """Begin to look after clients. Needs the running loop."""

@@ -30,12 +30,13 @@ from tradeback.ingest.context import (
     SIDE_STATUS,
 )
 from tradeback.ingest.grammar import EVENT_US, NOT_MINE, OK
+from tradeback.ingest.lines import note_line
 from tradeback.ingest.templates import decode_frame
 from tradeback.kernel.jit import helper, kernel
 from tradeback.kernel.memory import load_8, load_i64, store_8, store_64
 from tradeback.kernel.row import FLAGS, RECV_NS, ROW_BYTES, seal_row
 from tradeback.model.limits import READ_BUFFER_BYTES_MAX
-from tradeback.model.record import LINE_SHIFT
+from tradeback.model.record import LINE_SHIFT, REPAIRED, STAND_IN
 
 CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_TOO_BIG = 1009
@@ -84,7 +85,7 @@ def _frame_length(address: Any, available: Any) -> Any:
     return 10, length
 
 
-@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)")
+@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)", by_address=True)
 def read_frames(
     context: Any,
     address: Any,
@@ -139,7 +140,9 @@ def read_frames(
         event_us = load_i64(scratch + EVENT_US)
         if event_us != 0:
             note_lag(context, event_us, recv_ns)
-        if take_row(context, row):
+        is_accepted = take_row(context, row)
+        note_line(context, row, line, recv_ns, is_accepted)
+        if is_accepted:
             store_64(row + RECV_NS, recv_ns)
             store_8(row + FLAGS, load_8(row + FLAGS) | line_bits)
             seal_row(row, sequence + written, epoch)
@@ -158,7 +161,11 @@ def admit_rows(context: Any, rows: Any, count: Any, row: Any, sequence: Any, epo
     written = 0
     for index in range(count):
         source = rows + ROW_BYTES * index
-        if take_row(context, source):
+        is_accepted = take_row(context, source)
+        flags = load_8(source + FLAGS)
+        if flags & (STAND_IN | REPAIRED) == 0:
+            note_line(context, source, flags >> LINE_SHIFT, load_i64(source + RECV_NS), is_accepted)
+        if is_accepted:
             for offset in range(0, ROW_BYTES, 8):
                 store_64(row + offset, load_i64(source + offset))
             seal_row(row, sequence + written, epoch)

@@ -25,11 +25,18 @@ def helper(function: Function) -> Function:
     return cast(Function, compiled)
 
 
-def kernel(signature: str) -> Callable[[Function], Function]:
-    """Compile an entry point now, or load it from the cache, for one signature of scalars."""
+def kernel(
+    signature: str, *, keep_lock: bool = False, by_address: bool = False
+) -> Callable[[Function], Function]:
+    """Compile an entry point now, or load it from the cache, for one signature of scalars.
+
+    The interpreter lock is released while it runs, unless `keep_lock`. `by_address`: other kernels call it
+    too, see `address`.
+    """
 
     def compile_now(function: Function) -> Function:
-        return cast(Function, _njit(signature, nogil=True, cache=True, no_cfunc_wrapper=True)(function))
+        options = {"nogil": not keep_lock, "cache": True, "no_cfunc_wrapper": not by_address}
+        return cast(Function, _njit(signature, **options)(function))
 
     return compile_now
 
@@ -41,4 +48,15 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     overloads: dict[Any, Any] = function.overloads  # type: ignore[attr-defined]
     found: Callable[..., Any] = next(iter(overloads.values())).entry_point
+    return found
+
+
+def address(function: Callable[..., Any]) -> int:
+    """Where a kernel made `by_address` can be called by other kernels: see `memory.call_3`.
+
+    Valid for this process's lifetime; pass it on as data, never freeze it into a kernel.
+    """
+    overloads: dict[Any, Any] = function.overloads  # type: ignore[attr-defined]
+    compiled = next(iter(overloads.values()))
+    found: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
     return found

@@ -1,4 +1,4 @@
-"""Loads and stores at raw addresses, for kernels. Little endian, unaligned access allowed.
+"""Loads, stores and calls at raw addresses, for kernels. Little endian, unaligned access allowed.
 
 `load_N` reads N bits unsigned into an int64 (`load_i64` as signed, `load_u64` as uint64, `load_f64`
 as float64); `store_N` writes the low N bits. Nothing is checked: the caller guarantees that the
@@ -64,6 +64,30 @@ store_16 = _make_store(16, types.int64)
 store_32 = _make_store(32, types.int64)
 store_64 = _make_store(64, types.int64)
 store_f64 = _make_store(64, types.float64)
+
+
+def _make_call(count: int) -> Any:
+    """A call of a function by its address: C calling convention, `count` int64 and an int64 result."""
+    shape = ir.FunctionType(_I64, [_I64] * count).as_pointer()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(builder.inttoptr(args[0], shape), args[1:])
+
+    return generate
+
+
+@_intrinsic
+def call_3(typing_context: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
+    """Call the kernel at address `function` (see `jit.address`)."""
+    return types.int64(*[types.int64] * 4), _make_call(3)
+
+
+@_intrinsic
+def call_9(
+    typing_context: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any
+) -> Any:
+    """Call the kernel at address `function` (see `jit.address`)."""
+    return types.int64(*[types.int64] * 10), _make_call(9)
 
 
 @_intrinsic

@@ -35,7 +35,8 @@ class Tape:
     `append`, `commit` and `room` belong to one thread. `read` may be called from any. Attributes, all
     to be read at every use because they change: `epoch` (u32, non-zero; read it anew for each batch
     that is sealed), `next_sequence` (of the record to come). Fixed: `rows` (the hot ring, TICK[hot_rows]),
-    `rows_address`, `hot_rows`, `folder`, `notes` (what opening found and did, for the log).
+    `rows_address`, `hot_rows`, `folder`, `notes` (what opening found and did, for the log). For the path's
+    kernel, which writes in place of `commit`: `descriptor`, and `limit`, up to which one write does it.
     """
 
     def __init__(self, folder: Path, config: TapeConfig, lock_descriptor: int) -> None:
@@ -59,15 +60,15 @@ class Tape:
         self._epoch_from = opened.state.epochs[-1][1]
         self._segment = opened.segments[-1]
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self._segment.path, flags)
-        self._limit = self._segment.first + self._rows_per_segment
-        """A batch that ends at or before this takes the fast path; 0 while a failed write is unsettled."""
+        self.descriptor = os.open(self._segment.path, flags)
+        self.limit = self._segment.first + self._rows_per_segment
+        """A batch that ends at or before this is one write; 0 while a failed write is unsettled."""
         self._keeper = Keeper(
             folder,
             config,
             opened.state,
             opened.segments[:-1],
-            OpenSegment(self._segment, self._descriptor),
+            OpenSegment(self._segment, self.descriptor),
             lambda: self.next_sequence,
             self._rows_per_segment,
         )
@@ -120,16 +121,16 @@ class Tape:
         """
         first = self.next_sequence
         after = first + count
-        if after <= self._limit:
+        if after <= self.limit:
             start = (first & self._mask) << _ROW_SHIFT
             size = count << _ROW_SHIFT
             try:
-                if _write(self._descriptor, self._bytes[start : start + size]) == size:
+                if _write(self.descriptor, self._bytes[start : start + size]) == size:
                     self.next_sequence = after
                     return first
             except OSError:
                 self.counters.write_errors += 1  # tried once more below, and explained there
-        return self._commit_slowly(count)
+        return self.commit_slowly(count)
 
     def append(self, rows: Rows) -> int:
         """Copy `rows` (TICK) in, seal and commit them; returns the first sequence.
@@ -184,8 +185,8 @@ class Tape:
         if self._closed:
             return
         self._closed = True
-        self._limit = 0
-        descriptor, self._descriptor = self._descriptor, -1
+        self.limit = 0
+        descriptor, self.descriptor = self.descriptor, -1
         try:
             self._keeper.stop(clean=descriptor >= 0)
         except OSError as error:
@@ -203,14 +204,17 @@ class Tape:
         """Whether the slot of `sequence` cannot have been reached by newer records, written or in writing."""
         return sequence + self.hot_rows >= self.next_sequence + self._guard
 
-    def _commit_slowly(self, count: int) -> int:
-        """A batch that reaches over a segment's end, or follows a failed or short write."""
+    def commit_slowly(self, count: int) -> int:
+        """`commit` for a batch that reaches over a segment's end, or follows a failed or short write.
+
+        First the file is brought to whole records, so that nothing is written twice.
+        """
         first = self.next_sequence
         if not 0 <= count <= self.room():
             raise ValueError(f"{count} rows to commit, but the ring has room for {self.room()}")
-        if self._closed or self._descriptor < 0:
+        if self._closed or self.descriptor < 0:
             raise TapeError(f"the tape in {self.folder} is closed")
-        self._limit = 0
+        self.limit = 0
         try:
             position = self._settle(count)
             while position < first + count:
@@ -226,7 +230,7 @@ class Tape:
             raise _refusal(self.folder, error) from error
         self.next_sequence = first + count
         if position == self.next_sequence:
-            self._limit = self._segment.first + self._rows_per_segment
+            self.limit = self._segment.first + self._rows_per_segment
         return first
 
     def _write_slots(self, sequence: int, upto: int) -> None:
@@ -234,7 +238,7 @@ class Tape:
         start = (sequence & self._mask) << _ROW_SHIFT
         view = self._bytes[start : start + ((upto - sequence) << _ROW_SHIFT)]
         while view:
-            view = view[_write(self._descriptor, view) :]
+            view = view[_write(self.descriptor, view) :]
 
     def _settle(self, count: int) -> int:
         """Bring the file to whole records; returns the sequence that is to be written next.
@@ -242,10 +246,10 @@ class Tape:
         After a failed write that is ahead of `next_sequence` by the records that did reach the file. A
         reader may have seen them: they stay if they equal the ring's, else a new epoch begins.
         """
-        size = os.fstat(self._descriptor).st_size
+        size = os.fstat(self.descriptor).st_size
         torn = (size - HEADER_BYTES) % ROW_BYTES
         if torn:
-            os.ftruncate(self._descriptor, size - torn)
+            os.ftruncate(self.descriptor, size - torn)
         position = self._segment.first + (size - torn - HEADER_BYTES) // ROW_BYTES
         first = self.next_sequence
         if position < first:
@@ -297,7 +301,7 @@ class Tape:
             spare.discard()
             raise
         self._segment = spare.segment
-        self._descriptor = spare.descriptor
+        self.descriptor = spare.descriptor
 
     def _begin_epoch(self, count: int) -> None:
         """Give up the records that a failed commit left on the disk and go on under a new epoch.

@@ -117,13 +117,16 @@ def _place(context: Any) -> None:
         group = groups + _GROUP_BYTES * load_i64(line)
         count = load_i64(group + _LEFT)
         rest = count % V1_ENTRIES_MAX
-        size = count // V1_ENTRIES_MAX * _FRAME_BYTES_FULL
+        frames = count // V1_ENTRIES_MAX
+        size = frames * _FRAME_BYTES_FULL
         if rest > 0:
+            frames += 1
             body = HEAD_BYTES + ENTRY_BYTES * rest
             size += body + (2 if body <= LENGTH_7_MAX else 4)
         store_64(group + _CURSOR, out + offset)
         store_64(line + 8, offset)
         store_64(line + 16, size)
+        store_64(line + 24, frames)
         offset += size
         line += _TOUCHED_BYTES
 
@@ -190,7 +193,7 @@ def _note(context: Any, row: Any, symbol: Any) -> None:
     store_64(seen, load_i64(seen) + 1)
 
 
-@kernel("int64(int64,int64,int64)")
+@kernel("int64(int64,int64,int64)", by_address=True)
 def encode_groups(context: Any, rows: Any, n: Any) -> Any:
     """Encode the trades among `n` tape rows from address `rows` on, for every group that wants them.
 

@@ -51,7 +51,8 @@ TOUCHED_GROUP: Final = 0
 TOUCHED_OFFSET: Final = 1
 """Where the group's bytes begin in the arena."""
 TOUCHED_BYTES: Final = 2
-TOUCHED_WORDS: Final = 3
+TOUCHED_FRAMES: Final = 3
+TOUCHED_WORDS: Final = 4
 
 FRAME_OVERHEAD_MAX: Final = 10
 """WebSocket header (2 or 4), CRC and count of one frame."""

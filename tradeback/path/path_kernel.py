@@ -1,0 +1,204 @@
+"""From one socket read to the subscribers' sockets without the interpreter: the path's kernels.
+
+`pump` reads the frames, appends the records to the tape's file with one write(2), and serves them;
+`serve` encodes them once per interest, sends, stamps, and folds them into the derived series, in this
+order. What is rare comes back to Python as an ATTENTION word: a socket that is full, an arena that is
+too small, a disk that refuses. The interpreter lock is held throughout: giving it away between two steps
+costs up to a switch interval before it comes back, and nothing here waits.
+
+The kernels for reading, encoding and deriving are called by address, so that each is compiled once.
+"""
+
+from typing import Any
+
+from numba import types
+
+from tradeback.kernel.jit import helper, kernel
+from tradeback.kernel.memory import call_3, call_9, load_8, load_32, load_i64, store_64
+from tradeback.kernel.row import KIND, RECV_NS, ROW_BYTES
+from tradeback.model.limits import BATCH_ROWS_MAX
+from tradeback.model.record import TRADE
+from tradeback.path import layout as at
+from tradeback.wire import v1_layout as wire
+
+_send: Any = types.ExternalFunction("send", types.int64(types.int32, types.int64, types.int64, types.int32))
+_write: Any = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
+_clock: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
+_FLAGS = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL, Linux
+_REALTIME = 0  # CLOCK_REALTIME
+
+_STATION_BYTES = 8 * at.STATION_WORDS
+_TABLE_BYTES, _REST_BYTES = 8 * at.TABLE_WORDS, 8 * at.REST_WORDS
+_LINE_BYTES = 8 * wire.TOUCHED_WORDS
+
+
+@helper
+def _add(address: Any, amount: Any) -> None:
+    store_64(address, load_i64(address) + amount)
+
+
+@helper
+def _send_group(line: Any, data: Any, size: Any, group: Any, rests: Any, failed: Any) -> Any:
+    """Send `size` bytes at `data` to the plain sockets of one group; returns how many failed by now."""
+    fds = load_i64(line + 8 * at.TABLE_FDS)
+    for place in range(load_i64(line + 8 * at.TABLE_PLAIN)):
+        sent = _send(load_32(fds + 4 * place), data, size, _FLAGS)
+        if sent != size:
+            rest = rests + _REST_BYTES * failed
+            store_64(rest + 8 * at.REST_GROUP, group)
+            store_64(rest + 8 * at.REST_PLACE, place)
+            store_64(rest + 8 * at.REST_SENT, sent)
+            failed += 1
+    return failed
+
+
+@helper
+def _send_touched(path: Any, station: Any, context: Any) -> Any:
+    """Send what the encoder left in its arena. True when Python has to look after some clients."""
+    line = load_i64(context + 8 * wire.TOUCHED)
+    arena = load_i64(context + 8 * wire.OUT)
+    table = load_i64(station + 8 * at.STATION_TABLE)
+    rests = load_i64(path + 8 * at.RESTS)
+    failed = 0
+    others = 0
+    for _ in range(load_i64(context + 8 * wire.TOUCHED_COUNT)):
+        index = load_i64(line + 8 * wire.TOUCHED_GROUP)
+        size = load_i64(line + 8 * wire.TOUCHED_BYTES)
+        group = table + _TABLE_BYTES * index
+        failed = _send_group(
+            group, arena + load_i64(line + 8 * wire.TOUCHED_OFFSET), size, index, rests, failed
+        )
+        clients = load_i64(group + 8 * at.TABLE_PLAIN) + load_i64(group + 8 * at.TABLE_OTHERS)
+        others += load_i64(group + 8 * at.TABLE_OTHERS)
+        _add(group + 8 * at.TABLE_BATCHES, 1)
+        _add(station + 8 * at.STATION_FRAMES, load_i64(line + 8 * wire.TOUCHED_FRAMES) * clients)
+        _add(station + 8 * at.STATION_BYTES, size * clients)
+        line += _LINE_BYTES
+    store_64(path + 8 * at.REST_COUNT, failed)
+    return failed + others > 0
+
+
+@helper
+def _serve_station(path: Any, station: Any, rows: Any, n: Any, done: Any) -> Any:
+    """Encode and send the records from `done` on. Returns (how many are done, attention)."""
+    encode = load_i64(station + 8 * at.STATION_ENCODE)
+    context = load_i64(station + 8 * at.STATION_CONTEXT)
+    while done < n:
+        consumed = call_3(encode, context, rows + ROW_BYTES * done, n - done)
+        if consumed == 0:
+            return done, at.GROW
+        done += consumed
+        if load_i64(context + 8 * wire.TOUCHED_COUNT) > 0:
+            _add(station + 8 * at.STATION_ENCODED, load_i64(context + 8 * wire.FRAMES))
+            if _send_touched(path, station, context):
+                return done, at.LEFT_OVER
+    return done, at.NOTHING
+
+
+@helper
+def _stamp(path: Any, rows: Any, n: Any) -> None:
+    """Count the trades, and receive -> last send of the first of them for all."""
+    trades = 0
+    recv_ns = 0
+    for index in range(n):
+        row = rows + ROW_BYTES * index
+        if load_8(row + KIND) == TRADE:
+            if trades == 0:
+                recv_ns = load_i64(row + RECV_NS)
+            trades += 1
+    if trades == 0:
+        return
+    _add(path + 8 * at.TRADES, trades)
+    timespec = load_i64(path + 8 * at.TIMESPEC)
+    _clock(_REALTIME, timespec)
+    lag = (load_i64(timespec) * 1_000_000_000 + load_i64(timespec + 8) - recv_ns) // 1_000
+    sums = load_i64(path + 8 * at.LATENCY_SUMS)
+    if lag < 0:
+        _add(sums + 8, trades)
+        lag = 0
+    _add(sums, lag * trades)
+    bounds = load_i64(path + 8 * at.LATENCY_BOUNDS)
+    last = load_i64(path + 8 * at.LATENCY_BUCKETS)
+    bucket = 0
+    while bucket < last and load_i64(bounds + 8 * bucket) < lag:
+        bucket += 1
+    _add(load_i64(path + 8 * at.LATENCY_COUNTS) + 8 * bucket, trades)
+
+
+@helper
+def _serve(path: Any, rows: Any, n: Any, first_station: Any, done: Any) -> Any:
+    """Serve `n` records from address `rows` on; returns the attention word."""
+    for index in range(first_station, load_i64(path + 8 * at.STATIONS)):
+        station = path + 8 * at.FIRST_STATION + _STATION_BYTES * index
+        done, attention = _serve_station(path, station, rows, n, done)
+        if attention != at.NOTHING:
+            store_64(path + 8 * at.AT_STATION, index)
+            store_64(path + 8 * at.AT_ROW, done)
+            return attention
+        done = 0
+    _stamp(path, rows, n)
+    derive = load_i64(path + 8 * at.DERIVE)
+    if derive != 0:
+        derived = call_3(derive, load_i64(path + 8 * at.DERIVE_CONTEXT), rows, n)
+        if derived < n:
+            store_64(path + 8 * at.AT_ROW, derived)
+            return at.DERIVE_SHORT
+    return at.NOTHING
+
+
+@kernel("int64(int64,int64,int64,int64,int64)", keep_lock=True)
+def serve(path: Any, rows: Any, n: Any, station: Any, done: Any) -> Any:
+    """Serve `n` committed records from address `rows` on, going on at `station`, record `done`.
+
+    Returns NOTHING, or why Python has to go on (AT_STATION, AT_ROW, REST_COUNT say where).
+    """
+    attention = _serve(path, rows, n, station, done)
+    store_64(path + 8 * at.ATTENTION, attention)
+    return attention
+
+
+@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)", keep_lock=True)
+def pump(
+    path: Any,
+    address: Any,
+    end: Any,
+    recv_ns: Any,
+    line: Any,
+    first: Any,
+    epoch: Any,
+    limit: Any,
+    descriptor: Any,
+) -> Any:
+    """Take the frames in [address, end): read, append, serve. Returns the number of records.
+
+    `first` is the sequence of the first of them, `limit` the one before which a write needs no new
+    segment, `descriptor` the segment's file. With COMMITTED 0 the records stand sealed in the ring and
+    nothing more was done: the tape's slow way has to bring the file in order, some of the bytes may be in it.
+    """
+    hot_rows = load_i64(path + 8 * at.HOT_ROWS)
+    slot = first & (hot_rows - 1)
+    room = hot_rows - slot
+    if room > BATCH_ROWS_MAX:
+        room = BATCH_ROWS_MAX
+    row = load_i64(path + 8 * at.ROWS) + ROW_BYTES * slot
+    count = call_9(
+        load_i64(path + 8 * at.READ),
+        load_i64(path + 8 * at.INGEST),
+        address,
+        end,
+        recv_ns,
+        line,
+        row,
+        room,
+        first,
+        epoch,
+    )
+    store_64(path + 8 * at.FULL, 1 if count == room else 0)
+    if count > 0:
+        size = ROW_BYTES * count
+        if first + count <= limit and _write(descriptor, row, size) == size:
+            store_64(path + 8 * at.COMMITTED, 1)
+            store_64(path + 8 * at.ATTENTION, _serve(path, row, count, 0, 0))
+        else:
+            store_64(path + 8 * at.COMMITTED, 0)
+    return count
