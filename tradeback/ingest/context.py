@@ -28,6 +28,10 @@ ALL_TO_SIDE: Final = 10
 """1: every text frame goes to the side, to be decoded in Python (the switchable fallback)."""
 SCRATCH: Final = 11
 """Address of a scratch area of SCRATCH_BYTES for values that are not part of a record."""
+STREAMS: Final = 12
+"""Address of the blocks of STREAM_BYTES, three per symbol; see `ingest.lines`."""
+LINE_LAGS: Final = 13
+"""Address of the histograms of LAG_SLOT_BYTES, by line and kind."""
 
 # Results of one call.
 POSITION: Final = 16
@@ -54,9 +58,18 @@ ACCEPTED: Final = 56
 LATE_FILLS: Final = 64
 SKIPPED_IDS: Final = 72
 """Ids that were jumped over when a higher one came; late fills are not taken off again."""
-WORDS: Final = 96
+LINE_WINS: Final = 80
+"""Counters by line and kind (word + 4 * line + kind): messages of this line that were accepted."""
+LINE_LOSSES: Final = 88
+"""Dropped because the other line, or nobody remembers who, had brought the id."""
+LINE_REPEATS: Final = 96
+"""Dropped because this line had brought the id itself: two of its connections overlap."""
+LINE_FILLS: Final = 104
+"""Wins whose id had been jumped over: what the other line lost."""
+WORDS: Final = 112
 
 KINDS: Final = (TRADE, QUOTE, AGG)
+LINES_MAX: Final = 2
 
 STATE_BYTES: Final = 64
 """Per symbol: the words below, eight bytes each."""
@@ -70,6 +83,19 @@ AGG_WINDOW_IDS: Final = 1_024
 TRADE_WINDOW_BYTES: Final = SEEN_WINDOW_IDS // 8
 AGG_WINDOW_BYTES: Final = AGG_WINDOW_IDS // 8
 SCRATCH_BYTES: Final = 256
+
+RING_IDS: Final = 64
+SEEN_LINE_BYTES: Final = 16
+"""Highest id of a line in this stream, and the number of its messages."""
+RING_FINE: Final = 64
+RING_COARSE: Final = RING_FINE + 8 * RING_IDS
+STREAM_BYTES: Final = RING_COARSE + 8 * RING_IDS
+
+LAG_FINITE: Final = 45
+LAG_BOUNDS_US: Final = (1, *(step << octave for octave in range(22) for step in (2, 3)))
+"""Upper bounds of a line's lag behind the other: two per octave, 1 us to 6.3 s."""
+LAG_SLOT_BYTES: Final = 8 * (LAG_FINITE + 3)
+"""Counts of the finite buckets, of what is beyond, sum of values, number of negative ones."""
 
 
 class IngestContext:
@@ -95,6 +121,10 @@ class IngestContext:
         self.states: NDArray[np.int64] = np.zeros((0, STATE_BYTES // 8), np.int64)
         self.trade_windows: NDArray[np.uint64] = np.zeros((0, TRADE_WINDOW_BYTES // 8), np.uint64)
         self.agg_windows: NDArray[np.uint64] = np.zeros((0, AGG_WINDOW_BYTES // 8), np.uint64)
+        self.streams: NDArray[np.int64] = np.zeros((0, 3, STREAM_BYTES // 8), np.int64)
+        """Per symbol and kind - 1: (highest id, messages) of line A, then of B, then what kernels need."""
+        self._line_lags: NDArray[np.int64] = np.zeros((LINES_MAX, 4, LAG_SLOT_BYTES // 8), np.int64)
+        self.words[LINE_LAGS] = self._line_lags.ctypes.data
         self.words[POWERS] = self._powers.ctypes.data
         self.words[SCRATCH] = self._scratch.ctypes.data
         self.words[LAG_BOUNDS] = lag_bounds_us.ctypes.data
@@ -119,19 +149,30 @@ class IngestContext:
         column = {TRADE: LAST_TRADE, AGG: LAST_AGG, QUOTE: LAST_QUOTE}[kind]
         return int(self.states[symbol_id, column // 8])
 
+    def line_counter(self, word: int, line: int, kind: int) -> int:
+        """One of the counters by line, such as LINE_WINS."""
+        return int(self.words[word + 4 * line + kind])
+
+    def line_lag(self, line: int, kind: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Views (counts, sums) of a line's lag behind the other, as an `ops.metrics.Histogram` with
+        LAG_BOUNDS_US keeps them."""
+        slot = self._line_lags[line, kind]
+        return slot[: LAG_FINITE + 1], slot[LAG_FINITE + 1 :]
+
     def missing_trades(self, symbol_id: int) -> int:
         """Trade ids between the lowest and the highest that have not been seen."""
         return int(self.states[symbol_id, MISSING_TRADES // 8])
 
     def _grow(self, capacity: int) -> None:
         def larger(old: NDArray[np.generic]) -> NDArray[np.generic]:
-            new = np.zeros((capacity, old.shape[1]), old.dtype)
+            new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             return new
 
         self.states = larger(self.states)  # type: ignore[assignment]
         self.trade_windows = larger(self.trade_windows)  # type: ignore[assignment]
         self.agg_windows = larger(self.agg_windows)  # type: ignore[assignment]
+        self.streams = larger(self.streams)  # type: ignore[assignment]
         self._publish()
 
     def _publish(self) -> None:
@@ -140,3 +181,4 @@ class IngestContext:
         self.words[STATES] = self.states.ctypes.data
         self.words[TRADE_WINDOWS] = self.trade_windows.ctypes.data
         self.words[AGG_WINDOWS] = self.agg_windows.ctypes.data
+        self.words[STREAMS] = self.streams.ctypes.data
