@@ -85,7 +85,7 @@ def _frame_length(address: Any, available: Any) -> Any:
     return 10, length
 
 
-@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)")
+@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)", by_address=True)
 def read_frames(
     context: Any,
     address: Any,
