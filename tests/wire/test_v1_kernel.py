@@ -38,7 +38,7 @@ def encode(table: InterestTable, rows: Rows) -> Encoded:
     """One kernel call; the result as a stream of bytes per interest."""
     consumed = encode_groups(table.context_address, int(rows.ctypes.data), len(rows))
     streams = {}
-    for index, offset, size in table.touched[: table.context[at.TOUCHED_COUNT]].tolist():
+    for index, offset, size, _ in table.touched[: table.context[at.TOUCHED_COUNT]].tolist():
         streams[table.key_of(index)] = table.arena[offset : offset + size].tobytes()
     return Encoded(consumed, streams)
 
