@@ -32,11 +32,13 @@ FLOORS = (
     ("stores",),
     ("sim",),
     ("exchange",),
+    ("recording",),
     ("sinks",),
     ("feed",),
     ("api",),
     ("parts", "warm"),
     ("engine", "supervisor"),
+    ("replay",),
     ("cli",),
     ("__main__",),
 )
@@ -47,7 +49,8 @@ PURE_FILES = (
     "exchange/streams", "exchange/backoff", "exchange/budget", "exchange/fragments", "exchange/watchdog",
     "feed/interest", "feed/session", "feed/ladder",
     *(f"sim/{name}" for name in (
-        "bars", "book", "channels", "chart", "config", "divide", "exchange_info", "faults", "history",
+        "bars", "book", "channels", "chart", "clock", "config", "divide", "exchange_info", "fault_frames",
+        "fault_play", "fault_rest", "fault_seeds", "faults", "history",
         "instrument", "ladder", "market", "payloads", "periodic", "rhythm", "session", "synthetic_book",
         "text", "trades", "weights",
     )),

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tradeback.sim.book import Source
 from tradeback.sim.config import SimConfig
-from tradeback.sim.faults import RestAnswer
+from tradeback.sim.fault_play import FaultPlay
 from tradeback.sim.market import Synthetic
 from tradeback.sim.recording import Recording
 from tradeback.sim.server import SimServer
@@ -267,20 +267,16 @@ async def test_server_shutdown_is_announced_in_both_shapes(start: Start) -> None
 
 
 async def test_faults_see_whole_frames_per_connection(start: Start) -> None:
-    class DropAll:
+    class DropAll(FaultPlay):
         """Drops every market frame."""
 
-        def __init__(self) -> None:
-            self.seen = 0
+        seen = 0
 
-        def on_frames(self, connection: int, frames: list[bytes]) -> list[bytes]:
+        def on_frames(self, number: int, frames: list[bytes]) -> list[bytes]:
             self.seen += len(frames)
             return [frame for frame in frames if b'"result"' in frame]
 
-        def on_rest(self, path: str, query: dict[str, str], answer: RestAnswer) -> RestAnswer:
-            return answer
-
-    faults = DropAll()
+    faults = DropAll([])
     server = await start(faults=faults)
     async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None) as socket:
         while faults.seen < 50:

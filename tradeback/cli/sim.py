@@ -9,6 +9,8 @@ Examples:
   tradeback sim --symbols 5 --rate 50000 --seed 7 a fast one, the same every time
   tradeback sim --source recordings/spot_ws --speed 10 --wait 6
   tradeback sim --port 0 --announce               free ports, told as one JSON line
+  tradeback sim --faults seed:7                   with faults of every kind, the same every time
+  tradeback sim --faults storm.yaml --clock-rate 1000   scripted ones; a connection's day takes 86 s
 """
 
 
@@ -79,13 +81,26 @@ Examples:
     type=click.IntRange(0),
     help="Streams that must be subscribed before the market begins; 0 does not wait.",
 )
+@click.option(
+    "--faults",
+    default=None,
+    metavar="FILE|seed:N[:LENGTH]",
+    help="What goes wrong: a script (YAML or JSON), or one made from a number.",
+)
+@click.option(
+    "--clock-rate",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds of pings, connection ages and limits per second; the market keeps its pace.",
+)
 @click.option("--once", is_flag=True, help="End when the recording has been played.")
 @click.option(
     "--announce", is_flag=True, help='Print one JSON line {"ws": ..., "rest": ...} when it listens.'
 )
 def sim(
     host: str, port: int, rest_port: int | None, source: str | None, files: str, symbols: int, rate: float,
-    seed: int, bursts: float, unicode_symbols: bool, speed: float, wait: int, once: bool, announce: bool,
+    seed: int, bursts: float, unicode_symbols: bool, speed: float, wait: int, faults: str | None, clock_rate: float, once: bool, announce: bool,
 ) -> None:  # fmt: skip
     """Serve a double of the exchange: streams and REST, from recordings or a seeded market."""
     import uvloop
@@ -95,8 +110,15 @@ def sim(
 
     if rest_port is None:
         rest_port = 0 if port == 0 else min(port + 1, 65_535)
-    config = SimConfig(host=host, port=port, rest_port=rest_port, speed=speed, start_after_streams=wait)
-    choice = Choice(source, files, symbols, rate, seed, bursts, unicode_symbols, announce, once)
+    config = SimConfig(
+        host=host,
+        port=port,
+        rest_port=rest_port,
+        speed=speed,
+        start_after_streams=wait,
+        life_rate=clock_rate,
+    )
+    choice = Choice(source, files, symbols, rate, seed, bursts, unicode_symbols, announce, once, faults)
     try:
         uvloop.run(serve(choice, config))
     except (OSError, ValueError) as error:

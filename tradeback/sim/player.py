@@ -48,6 +48,12 @@ class Player:
         self._base_steady_ns = self._clock.steady_ns()
         self.started.set()
 
+    def shift(self, step_us: int) -> None:
+        """The exchange's clock steps. After a step back the market is silent until it has caught up."""
+        self._base_market_us += step_us
+        if self._waits_with_clock and self.started.is_set():
+            self._source.skip_to(self.now_us())
+
     def now_us(self) -> int:
         """Market time: what the exchange's clock shows."""
         passed_us = (self._clock.steady_ns() - self._base_steady_ns) // 1_000

@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 
 import orjson
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from tradeback.model.clock import Clock
 from tradeback.sim.book import Source
 from tradeback.sim.config import SimConfig
-from tradeback.sim.faults import Faults, RestAnswer
+from tradeback.sim.faults import RestAnswer
 from tradeback.sim.rest_api import Context
 from tradeback.sim.rest_query import Query, RestError
 from tradeback.sim.rest_tickers import ALL_ENDPOINTS
@@ -21,6 +22,10 @@ ADDRESSES_MAX = 10_000
 SLICE_NS = 250_000
 """How long an answer that comes in pieces may keep the market waiting at a time: klines take 5 to 70 ms."""
 _UNITS = {"MICROSECOND": True, "microsecond": True, "MILLISECOND": False, "millisecond": False}
+
+
+Spoil = Callable[[str, Mapping[str, str], RestAnswer], RestAnswer]
+"""What a fault makes of an answer: (path, query, answer)."""
 
 
 class _Limited(Exception):
@@ -38,10 +43,10 @@ class RestServer:
         config: SimConfig,
         clock: Clock,
         market_us: Callable[[], int],
-        faults: Callable[[], Faults | None],
+        spoil: Spoil | None,
     ) -> None:
         self._source, self._config, self._clock = source, config, clock
-        self._market_us, self._faults = market_us, faults
+        self._market_us, self._spoil = market_us, spoil
         self._weights: dict[str, Weights] = {}
         self._runner: web.AppRunner | None = None
         self._making = asyncio.Lock()
@@ -66,11 +71,14 @@ class RestServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         answer = await self._answer(request)
-        faults = self._faults()
-        if faults is not None:
-            answer = faults.on_rest(request.path, dict(request.query), answer)
+        if self._spoil is not None:
+            answer = self._spoil(request.path, dict(request.query), answer)
+            if answer.delay_s:
+                await asyncio.sleep(answer.delay_s)
+            if answer.cut_bytes is not None:
+                return await _broken(request, answer)
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
     async def _answer(self, request: web.Request) -> RestAnswer:
@@ -124,7 +132,7 @@ class RestServer:
         return b"".join(made)
 
     def _limit(self, verdict: Verdict, headers: dict[str, str]) -> RestAnswer:
-        headers["Retry-After"] = str(verdict.retry_after_s)
+        headers["Retry-After"] = str(max(1, ceil(verdict.retry_after_s / self._config.life_rate)))
         if verdict.status == 418:
             message = (
                 f"Way too much request weight used; IP banned until {verdict.banned_until_ms}. "
@@ -144,6 +152,18 @@ class RestServer:
                 del self._weights[next(iter(self._weights))]
             found = self._weights[address] = Weights(self._config)
         return found
+
+
+async def _broken(request: web.Request, answer: RestAnswer) -> web.StreamResponse:
+    """The connection breaks inside the answer, or before it."""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = len(answer.body)
+    if answer.cut_bytes is not None and answer.cut_bytes >= 0:
+        await response.prepare(request)
+        await response.write(answer.body[: answer.cut_bytes])
+    if request.transport is not None:
+        request.transport.close()
+    return response
 
 
 def _refusal(status: int, code: int, message: str, headers: dict[str, str]) -> RestAnswer:

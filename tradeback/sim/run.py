@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tradeback.sim.book import Source
 from tradeback.sim.config import SimConfig
+from tradeback.sim.fault_script import load_faults
 from tradeback.sim.server import SimServer
 
 
@@ -24,6 +25,8 @@ class Choice:
     unicode_names: bool
     announce: bool
     once: bool
+    faults: str | None = None
+    """A fault script's file, or seed:N."""
 
 
 def make_source(choice: Choice) -> Source:
@@ -49,7 +52,9 @@ async def serve(choice: Choice, config: SimConfig) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    server = await SimServer.start(make_source(choice), config)
+    source = make_source(choice)
+    faults = load_faults(choice.faults, list(source.books)) if choice.faults is not None else None
+    server = await SimServer.start(source, config, faults=faults)
     try:
         if choice.announce:
             sys.stdout.write(json.dumps({"ws": server.ws_url, "rest": server.rest_url}) + "\n")

@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections import deque
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from picows import (
@@ -22,13 +26,19 @@ from tradeback.model.clock import Clock
 from tradeback.ops.clock import SystemClock
 from tradeback.sim.book import Source
 from tradeback.sim.channels import Hub, Listener, frame
+from tradeback.sim.clock import ScaledClock, SkewedClock
 from tradeback.sim.config import SECOND_NS, SimConfig
-from tradeback.sim.faults import Faults
+from tradeback.sim.fault_play import Act, FaultPlay
+from tradeback.sim.faults import RestAnswer
 from tradeback.sim.periodic import Periodic
 from tradeback.sim.player import Player
 from tradeback.sim.session import BadPath, Reply, Session, Target, parse_target
 
 CLIENT_FRAME_BYTES_MAX = 64 * 1024
+FAULT_PERIOD_S = 0.05
+"""How often faults are told the time while the market is quiet."""
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends RST and forgets what is unsent."""
 
 
 class Connection(WSListener):
@@ -48,21 +58,25 @@ class Connection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport, self._raw = transport, transport.underlying_transport
-        self._session = Session(self._server.config, self._target, self._server.clock.steady_ns())
+        self._session = Session(self._server.config, self._target, self._server.life.steady_ns())
         self._server.connections[self.number] = self
+        if self._server.faults is not None:
+            self._server.faults.opened(self.number)
         self._subscribe(list(self._session.streams))
         self._server.on_subscribed()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.transport = None
         self._server.connections.pop(self.number, None)
+        if self._server.faults is not None:
+            self._server.faults.closed(self.number)
         if self._session is not None:
             for name in self._session.streams:
                 self._server.hub.unsubscribe(name, self.number)
 
     def on_ws_frame(self, transport: WSTransport, ws_frame: WSFrame) -> None:
-        session = self._session
-        if session is None:
+        session, faults = self._session, self._server.faults
+        if session is None or (faults is not None and faults.is_deaf(self.number)):
             return
         now_ns, kind = self._server.clock.steady_ns(), ws_frame.msg_type
         payload = ws_frame.get_payload_as_bytes()
@@ -105,11 +119,13 @@ class Connection(WSListener):
         listener = Listener(self.frames.append, session.combined, session.microseconds)
         for name in names:
             self._server.hub.subscribe(name, self.number, listener)
+        if self._server.faults is not None:
+            self._server.faults.subscribed(self.number, names)
 
     def on_time(self, now_ns: int) -> None:
         """Pings, the pong deadline and the end of the connection's life."""
-        session, transport = self._session, self.transport
-        if session is None or transport is None:
+        session, transport, faults = self._session, self.transport, self._server.faults
+        if session is None or transport is None or (faults is not None and faults.is_deaf(self.number)):
             return
         ping, close = session.on_time(now_ns)
         if close is not None:
@@ -124,10 +140,9 @@ class Connection(WSListener):
 
     def flush(self) -> None:
         """Write what has gathered, in one piece; cut a reader that is too far behind."""
-        frames, transport = self.frames, self.transport
-        if not frames:
+        frames, transport, faults = self.frames, self.transport, self._server.faults
+        if not frames and faults is None:
             return
-        faults = self._server.faults
         going = frames if faults is None else faults.on_frames(self.number, list(frames))
         if transport is not None and going:
             self.frames_sent += len(going)
@@ -148,6 +163,25 @@ class Connection(WSListener):
         self.frames.append(frame(event))
         self.flush()
 
+    def obey(self, act: Act, now_us: int) -> None:
+        """Do what a fault asks for."""
+        transport = self.transport
+        if transport is None:
+            return
+        if act.data:
+            self._raw.write(act.data)
+        if act.doing == "announce":
+            self.announce_shutdown(now_us)
+        elif act.doing == "close":
+            self.close(act.code, "")
+        elif act.doing == "drop":
+            transport.disconnect()
+        elif act.doing == "reset":
+            self._raw.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+            )
+            transport.disconnect(graceful=False)
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and hang up."""
         if self.transport is not None:
@@ -158,8 +192,19 @@ class Connection(WSListener):
 class SimServer:
     """A running double. Make one with `await SimServer.start(source, config)`; end it with `stop()`."""
 
-    def __init__(self, source: Source, config: SimConfig, clock: Clock, faults: Faults | None) -> None:
+    def __init__(self, source: Source, config: SimConfig, clock: Clock, faults: FaultPlay | None) -> None:
         self.config, self.clock, self.faults = config, clock, faults
+        self.life: Clock = clock if config.life_rate == 1 else ScaledClock(clock, config.life_rate)
+        """Ages, pings and limits go by this one."""
+        self._exchange_clock: Clock = clock
+        self._skewed: SkewedClock | None = None
+        self._started_ns: int | None = None
+        self._started_us = 0
+        if faults is not None:
+            faults.life_rate = config.life_rate
+            self._exchange_clock = self._skewed = SkewedClock(clock)
+            for act in faults.first_clock():
+                self._skewed.skew(act.ahead_ms, act.drift_ppm)
         self.source = source
         self.hub = Hub()
         self.connections: dict[int, Connection] = {}
@@ -180,7 +225,7 @@ class SimServer:
         config: SimConfig | None = None,
         *,
         clock: Clock | None = None,
-        faults: Faults | None = None,
+        faults: FaultPlay | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> "SimServer":
         """Listen and answer. OSError when a port is taken."""
@@ -190,13 +235,14 @@ class SimServer:
         settings = server.config
         periodic = Periodic(source, server.hub)
         server.player = player = Player(
-            source, periodic, settings, server.clock, server.flush, server._crowded
+            source, periodic, settings, server._exchange_clock, server.flush, server._crowded
         )
         server._ws_server = await ws_create_server(
             server._welcome, settings.host, settings.port, ssl=tls, enable_auto_pong=False,
             max_frame_size=CLIENT_FRAME_BYTES_MAX * 2,
         )  # fmt: skip
-        server._rest = RestServer(source, settings, server.clock, player.now_us, lambda: server.faults)
+        spoil = server._spoil if faults is not None else None
+        server._rest = RestServer(source, settings, server.life, player.now_us, spoil)
         try:
             rest_port = await server._rest.start(settings.host, settings.rest_port, tls)
         except OSError:
@@ -234,6 +280,8 @@ class SimServer:
         """Let the market begin, whoever listens."""
         assert self.player is not None
         self.player.start()
+        if self._started_ns is None:
+            self._started_ns, self._started_us = self.clock.steady_ns(), self.player.market_us
 
     async def finished(self) -> None:
         """Wait until the source has nothing more and everything is handed to the sockets."""
@@ -254,8 +302,28 @@ class SimServer:
 
     def flush(self) -> None:
         """Write what every connection has gathered."""
+        if self.faults is not None:
+            self._act_out(self.faults)
         for connection in list(self.connections.values()):
             connection.flush()
+
+    def _act_out(self, faults: FaultPlay) -> None:
+        """Tell the faults the time, and do what they ask for."""
+        if self._started_ns is None:
+            return
+        player = self.player
+        assert player is not None
+        for act in faults.on_time((self.clock.steady_ns() - self._started_ns) / SECOND_NS):
+            if act.doing == "clock":
+                assert self._skewed is not None
+                player.shift(self._skewed.skew(act.ahead_ms, act.drift_ppm))
+            elif act.connection in self.connections:
+                self.connections[act.connection].obey(act, player.now_us())
+
+    def _spoil(self, path: str, query: Mapping[str, str], answer: RestAnswer) -> RestAnswer:
+        assert self.faults is not None
+        assert self.player is not None
+        return self.faults.on_rest(path, query, answer, self._started_us, self.player.now_us())
 
     def _crowded(self) -> bool:
         limit = self.config.backlog_bytes_max // 2
@@ -271,12 +339,17 @@ class SimServer:
         except BadPath as refused:
             response = WSUpgradeResponse.create_error_response(refused.status, refused.reason.encode())
             return WSUpgradeResponseWithListener(response, None)
+        refusal = self.faults.on_handshake() if self.faults is not None else None
+        if refusal is not None:
+            headers = {"Retry-After": str(ceil(refusal.retry_after_s))} if refusal.retry_after_s else None
+            response = WSUpgradeResponse.create_error_response(refusal.status, b"try again later", headers)
+            return WSUpgradeResponseWithListener(response, None)
         self._numbers += 1
         return Connection(self, target, self._numbers)
 
     def _count_attempt(self) -> None:
         """All clients count as one address: the handshake callback does not show theirs."""
-        now_ns, attempts = self.clock.steady_ns(), self._attempts
+        now_ns, attempts = self.life.steady_ns(), self._attempts
         while attempts and now_ns - attempts[0] >= self.config.connection_window_s * SECOND_NS:
             attempts.popleft()
         if len(attempts) >= self.config.connections_per_window:
@@ -285,9 +358,13 @@ class SimServer:
 
     async def _watch_time(self) -> None:
         spans = (self.config.ping_interval_s, self.config.pong_timeout_s, self.config.connection_life_s)
-        period_s = min(0.25, max(0.002, min(spans) / 4))
+        period_s = min(0.25, max(0.002, min(spans) / 4 / self.config.life_rate))
+        if self.faults is not None:
+            period_s = min(period_s, FAULT_PERIOD_S)
         while True:
             await asyncio.sleep(period_s)
-            now_ns = self.clock.steady_ns()
+            now_ns = self.life.steady_ns()
             for connection in list(self.connections.values()):
                 connection.on_time(now_ns)
+            if self.faults is not None:
+                self.flush()
