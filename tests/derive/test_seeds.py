@@ -27,6 +27,7 @@ from tests.derive.world import (
     symbol,
 )
 from tradeback.derive.bars import from_rows, is_complete
+from tradeback.derive.klines import bars_of
 from tradeback.derive.layout import EXCHANGE, PARTIAL, SEEDED
 from tradeback.derive.seeds import (
     bar_rows,
@@ -34,7 +35,6 @@ from tradeback.derive.seeds import (
     history_bars,
     levels_of,
     seed_ranges,
-    to_lots,
 )
 from tradeback.derive.state import Derived
 from tradeback.model.record import SEED_BAR, SEED_BAR_MORE, TRADE, Rows
@@ -259,7 +259,10 @@ def test_seed_on_a_coarser_grid_is_brought_to_the_symbols_own() -> None:
     world = [Trade(n, base + n * 250_000, f"{n}.00", "1.0000", n % 2 == 0) for n in range(1, 400)]
     feed(other, rows_of(world[200:210]))
     feed(other, boundary_row(1, 1))
-    feed(other, bar_rows(coarse, other.boundary_us(1), answers_of(world, other.boundary_us(1))))
+    feed(
+        other,
+        bar_rows(coarse, other.boundary_us(1), answers_of(world, other.boundary_us(1), coarse.lot_digits)),
+    )
     assert other.bars_open(1, 6)["volume"] == volume
 
 
@@ -284,18 +287,10 @@ def test_a_resolution_without_its_klines_gets_no_seed() -> None:
         bar_rows(symbol(), boundary + 1, found)
 
 
-def test_lots_are_exact_from_the_string() -> None:
-    assert to_lots("92233720368.54775807", 8) == 9223372036854775807
-    assert to_lots("0.00000001", 8) == 1
-    assert to_lots("123456789012.50000000", 4) == 1234567890125000
-    assert to_lots("0.00005", 4) == 0
-    assert to_lots("0.00015", 4) == 2
-
-
 def test_history_takes_closed_klines_that_traded() -> None:
     base = START_US - START_US % DAY_US
     world = [Trade(n, base + n * 30_000_000, f"{n}.00", "2.5000", n % 2 == 0) for n in range(8)]
-    found = klines(world, "1m", base // 1000, base // 1000 + 299_999)
+    found = bars_of(klines(world, "1m", base // 1000, base // 1000 + 299_999), 8)
     rows = history_bars(symbol(), "1m", found[::-1], base // 1000 + 179_999)
     assert rows["slot_us"].tolist() == [base, base + 60_000_000]
     assert set(rows["flags"].tolist()) == {EXCHANGE}
@@ -309,5 +304,5 @@ def test_levels_come_from_klines_that_traded() -> None:
         [0, "5", "9", "4", "6", "1", 1, "0", 3, "1", "0", "0"],
         [1, "1", "1", "1", "1", "0", 2, "0", 0, "0", "0", "0"],
     ]
-    assert levels_of(month) == (9.0, 4.0)
-    assert levels_of(month[1:]) is None
+    assert levels_of(bars_of(month, 4)) == (9.0, 4.0)
+    assert levels_of(bars_of(month[1:], 4)) is None

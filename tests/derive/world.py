@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tradeback.derive.bars import merge_all
+from tradeback.derive.klines import bars_of
 from tradeback.derive.layout import ANCHORED, BAR, PARTIAL, Bars
 from tradeback.derive.seeds import seed_ranges
 from tradeback.derive.state import Derived
@@ -202,10 +203,11 @@ def klines(trades: Sequence[Trade], interval: str, start_ms: int, end_ms: int) -
     return answer
 
 
-def answers_of(world: Sequence[Trade], boundary_us: int) -> dict[str, list[list[Any]]]:
+def answers_of(world: Sequence[Trade], boundary_us: int, lot_digits: int = 8) -> dict[str, Bars]:
     """What the exchange answers for the seed's ranges; one more at either end, as a careless caller asks."""
     found = {}
     for asked in seed_ranges(boundary_us):
         size = SIZES_S[asked.interval] * 1000
-        found[asked.interval] = klines(world, asked.interval, asked.start_ms - size, asked.end_ms + size)
+        answer = klines(world, asked.interval, asked.start_ms - size, asked.end_ms + size)
+        found[asked.interval] = bars_of(answer, lot_digits)
     return found

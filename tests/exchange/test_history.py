@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
@@ -93,7 +94,7 @@ async def test_open_bars_and_levels_equal_the_exchanges_klines(made: Desk) -> No
         assert world.history.health().state == "ok"
         assert (world.history.seeded, world.history.fetched, world.history.given_up) == (2, 2, 0)
         for symbol in made.symbols:
-            months = await rest.klines(symbol.symbol, "1M", limit=1000)
+            months = await klines_of(world, symbol, "1M")
             state = world.derived.latest(symbol.id)
             assert state is not None
             assert state["ath"] == max(float(month[2]) for month in months if month[8])
@@ -101,6 +102,16 @@ async def test_open_bars_and_levels_equal_the_exchanges_klines(made: Desk) -> No
             assert any([await check_open(world, symbol, interval) for interval in INTERVALS])
             await check_closed(world, symbol)
     made.check_tape()
+
+
+async def klines_of(world: World, symbol: Symbol, interval: str, **more: int) -> list[list[Any]]:
+    """What the exchange itself says."""
+    query: dict[str, str | int] = {"symbol": symbol.symbol, "interval": interval, "limit": 1000, **more}
+    url = f"{world.rest.endpoint}/api/v3/klines"
+    async with aiohttp.ClientSession() as http, http.get(url, params=query) as answer:
+        assert answer.status == 200
+        found: list[list[Any]] = await answer.json()
+        return found
 
 
 async def check_open(world: World, symbol: Symbol, interval: str) -> bool:
@@ -113,9 +124,8 @@ async def check_open(world: World, symbol: Symbol, interval: str) -> bool:
     if start_us == boundary_us:
         return False
     # Nothing trades after the boundary, so the running kline says what was before it.
-    (kline,) = await world.rest.klines(
-        symbol.symbol, interval, start_ms=start_us // 1000, end_ms=start_us // 1000, limit=1
-    )
+    at_ms = start_us // 1000
+    (kline,) = await klines_of(world, symbol, interval, startTime=at_ms, endTime=at_ms)
     if not kline[8]:
         return False
     (bar,) = bars
@@ -131,7 +141,7 @@ async def check_closed(world: World, symbol: Symbol) -> None:
     mine = [bars for bars in world.store.bars if bars["symbol_id"][0] == symbol.id]
     assert {int(bars["resolution"][0]) for bars in mine} >= {resolution_index(name) for name in INTERVALS}
     hours = next(bars for bars in mine if bars["resolution"][0] == resolution_index("1h"))
-    klines = await world.rest.klines(symbol.symbol, "1h", limit=1000)
+    klines = await klines_of(world, symbol, "1h")
     by_start = {kline[0] * 1000: kline for kline in klines if kline[8]}
     assert len(hours) >= len(by_start) - 2
     for bar in hours:

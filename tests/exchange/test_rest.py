@@ -11,11 +11,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.exchange.harness import CLOCK
+from tests.exchange.harness import BTC, CLOCK
 from tradeback.exchange import rest as rest_module
 from tradeback.exchange.budget import Budget
 from tradeback.exchange.rest import RETRY_AFTER_MAX_S, NoExchange, Rest, retry_after_s
 from tradeback.model.errors import ExchangeError, RateLimited
+from tradeback.model.symbols import Symbol
 from tradeback.sim.config import SimConfig
 from tradeback.sim.market import Synthetic
 from tradeback.sim.server import SimServer
@@ -70,7 +71,9 @@ class Patience:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
     made = Patience()
-    monkeypatch.setattr(rest_module, "asyncio", SimpleNamespace(sleep=made.sleep))
+    monkeypatch.setattr(
+        rest_module, "asyncio", SimpleNamespace(sleep=made.sleep, to_thread=asyncio.to_thread)
+    )
     return made
 
 
@@ -85,10 +88,10 @@ async def test_the_simulated_exchange() -> None:
         assert records[0].step_size == "0.00001000"
         assert all(record.is_active for record in records)
         start_ms = CLOCK.wall_ns() // 1_000_000 // 60_000 * 60_000 - 600_000
-        rows = await rest.klines("BTCUSDT", "1m", start_ms=start_ms, end_ms=start_ms + 299_999, limit=60)
-        assert [row[0] for row in rows] == [start_ms + 60_000 * number for number in range(5)]
+        rows = await rest.klines(BTC, "1m", start_ms=start_ms, end_ms=start_ms + 299_999, limit=60)
+        assert rows["slot_us"].tolist() == [1_000 * (start_ms + 60_000 * number) for number in range(5)]
         with pytest.raises(ExchangeError, match="-1121") as refused:
-            await rest.klines("NOPEUSDT", "1m", limit=1)
+            await rest.klines(Symbol(9, "NOPEUSDT"), "1m", limit=1)
         assert (refused.value.status, refused.value.code) == (400, -1121)
         assert not isinstance(refused.value, NoExchange)
         assert (rest.requests, rest.errors) == (4, 1)
@@ -133,7 +136,7 @@ async def test_requests_stay_inside_the_weight_limit(patience: Patience) -> None
     async with answering(lambda request: web.json_response([KLINE])) as (rest, requests):
         rest._clock, rest._budget = patience, Budget(20, 60.0)
         for _ in range(25):
-            assert await rest.klines("BTCUSDT", "1m", limit=1) == [KLINE]
+            assert (await rest.klines(BTC, "1m", limit=1))["close"].tolist() == [1.5]
         assert len(requests) == 25
         assert patience.waits == [pytest.approx(60.0), pytest.approx(60.0)]
 
@@ -187,7 +190,7 @@ async def test_an_answer_that_no_exchange_gives(body: bytes) -> None:
 async def test_klines_that_are_none(rows: Any) -> None:
     async with answering(lambda request: web.json_response(rows)) as (rest, _):
         with pytest.raises(ExchangeError, match="klines of BTCUSDT"):
-            await rest.klines("BTCUSDT", "1m", limit=5)
+            await rest.klines(BTC, "1m", limit=5)
 
 
 async def test_a_grid_of_zero_is_the_finest() -> None:

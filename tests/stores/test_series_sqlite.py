@@ -28,7 +28,8 @@ from tests.derive.world import (
     stable,
     symbol,
 )
-from tradeback.derive.layout import EXCHANGE, NO_FIRST_ID, PARTIAL, Drained, empty_bars
+from tradeback.derive.klines import bars_of
+from tradeback.derive.layout import EXCHANGE, NO_FIRST_ID, PARTIAL, Bars, Drained, empty_bars
 from tradeback.derive.seeds import history_bars
 from tradeback.derive.state import Derived
 from tradeback.model.errors import StartupError
@@ -98,9 +99,9 @@ def filled(store: SeriesSqlite, minutes: int, *, missing: int = -1) -> list[Trad
     return world
 
 
-def minute_klines(world: list[Trade], base: int) -> list[list[Any]]:
+def minute_klines(world: list[Trade], base: int) -> Bars:
     """From the minute before `base` (us) to the tenth after it."""
-    return klines(world, "1m", base // 1000 - 60_000, base // 1000 + 599_999)
+    return bars_of(klines(world, "1m", base // 1000 - 60_000, base // 1000 + 599_999), symbol().lot_digits)
 
 
 def times(bars: np.ndarray[Any, Any]) -> list[int]:

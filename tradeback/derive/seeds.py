@@ -10,9 +10,7 @@ How the engine seeds a symbol:
 3. `levels_row` with the highest and lowest price of the monthly klines, at any time.
 Bars that had closed before are not the tape's: `history_bars` makes them for the store.
 
-A kline is the exchange's array: [open time ms, open, high, low, close, volume, close time ms, quote
-volume, trades, taker base volume, taker quote volume, "0"], prices and volumes as decimal strings. One
-without trades repeats the last price, which is no trade of its time, so it counts nowhere.
+Klines come as BAR rows (klines.py), one for each; one without trades counts nowhere.
 
 A seed takes two records (model/record.py has the kinds), both with exchange_us = start of the slot in us
 and id = index of the resolution:
@@ -29,15 +27,15 @@ Lots and not base units, because the sum of a day may need more digits than a fl
 A SEED_BAR with id ANNOUNCE (-1) is no bar: it announces a boundary, exchange_us.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, Final
+from typing import Final
 
-from tradeback.derive.bars import Bar, to_rows
+import numpy as np
+
+from tradeback.derive.bars import Bar
 from tradeback.derive.layout import (
     ANNOUNCE,
-    EXCHANGE,
     NO_FIRST_ID,
     NO_ID,
     RESOLUTION_COUNT,
@@ -56,9 +54,6 @@ from tradeback.model.record import (
     empty_rows,
 )
 from tradeback.model.symbols import Symbol
-
-Kline = Sequence[Any]
-"""One element of the exchange's klines answer; see above."""
 
 _SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND_US
@@ -115,33 +110,29 @@ def levels_row(symbol_id: int, highest: float, lowest: float, recv_ns: int = 0) 
     return rows
 
 
-def levels_of(klines: Sequence[Kline]) -> tuple[float, float] | None:
+def levels_of(klines: Bars) -> tuple[float, float] | None:
     """Highest and lowest price over klines (monthly ones, as a rule); None when none of them traded."""
-    traded = [kline for kline in klines if int(kline[8])]
-    if not traded:
+    traded = klines[klines["trade_count"] > 0]
+    if not len(traded):
         return None
-    return max(float(kline[2]) for kline in traded), min(float(kline[3]) for kline in traded)
+    return float(traded["high"].max()), float(traded["low"].min())
 
 
-def to_lots(volume: str, lot_digits: int) -> int:
-    """A volume in whole lots, exact from the decimal string; what is finer than a lot rounds half even."""
-    return int(Decimal(volume).scaleb(lot_digits).to_integral_value(ROUND_HALF_EVEN))
-
-
-def compose(symbol: Symbol, klines: Sequence[Kline]) -> Bar | None:
+def compose(symbol: Symbol, klines: Bars) -> Bar | None:
     """One bar out of ascending klines that do not overlap; None when none of them traded."""
-    traded = [kline for kline in klines if int(kline[8])]
-    if not traded:
+    traded = klines[klines["trade_count"] > 0]
+    if not len(traded):
         return None
-    count = sum(int(kline[8]) for kline in traded)
+    # Sums of Python's integers: nothing an exchange answers can overflow them.
+    count = sum(traded["trade_count"].tolist())
     return Bar(
         slot_us=0,
-        open=float(traded[0][1]),
-        close=float(traded[-1][4]),
-        high=max(float(kline[2]) for kline in traded),
-        low=min(float(kline[3]) for kline in traded),
-        volume=sum(to_lots(str(kline[5]), symbol.lot_digits) for kline in traded),
-        taker_volume=sum(to_lots(str(kline[9]), symbol.lot_digits) for kline in traded),
+        open=float(traded["open"][0]),
+        close=float(traded["close"][-1]),
+        high=float(traded["high"].max()),
+        low=float(traded["low"].min()),
+        volume=sum(traded["volume"].tolist()),
+        taker_volume=sum(traded["taker_volume"].tolist()),
         trade_count=count,
         first_id=NO_FIRST_ID,
         last_id=NO_ID,
@@ -154,31 +145,26 @@ def compose(symbol: Symbol, klines: Sequence[Kline]) -> Bar | None:
     )
 
 
-def bar_rows(
-    symbol: Symbol, boundary_us: int, klines: Mapping[str, Sequence[Kline]], recv_ns: int = 0
-) -> Rows:
+def bar_rows(symbol: Symbol, boundary_us: int, klines: Mapping[str, Bars], recv_ns: int = 0) -> Rows:
     """The records that seed a symbol's open bars: two for every resolution that needs a seed.
 
     `klines` holds the answers for `seed_ranges(boundary_us)` by interval; klines outside those ranges
     (a running one) are left out. A resolution whose klines were not asked for gets no seed. One whose slot
-    begins at the boundary needs none, so 1s never does. ValueError unless the boundary is a whole second.
+    begins at the boundary needs none, so 1s never does. Volumes are in the symbol's lots. ValueError unless
+    the boundary is a whole second.
     """
     if boundary_us <= 0 or boundary_us % _SECOND_US:
         raise ValueError(f"boundary {boundary_us} us is not a whole second")
     rows = empty_rows(2 * RESOLUTION_COUNT)
     count = 0
+    ascending = {interval: _ascending(bars) for interval, bars in klines.items()}
     for index, size in enumerate(RESOLUTION_US):
         slot = boundary_us - boundary_us % size
         needed = [piece for piece in _pieces(boundary_us) if max(piece[1], slot) < piece[2]]
         if not needed or any(interval not in klines for interval, _, _ in needed):
             continue
-        inside = [
-            kline
-            for interval, start, end in needed
-            for kline in sorted(klines[interval], key=_open_us)
-            if max(start, slot) <= _open_us(kline) < end
-        ]
-        _fill_pair(rows[count : count + 2], compose(symbol, inside), slot, boundary_us)
+        inside = [_between(ascending[interval], max(start, slot), end) for interval, start, end in needed]
+        _fill_pair(rows[count : count + 2], compose(symbol, np.concatenate(inside)), slot, boundary_us)
         rows["id"][count : count + 2] = index
         count += 2
     rows["symbol_id"], rows["recv_ns"] = symbol.id, recv_ns
@@ -186,8 +172,16 @@ def bar_rows(
     return rows[:count]
 
 
-def _open_us(kline: Kline) -> int:
-    return int(kline[0]) * 1_000
+def _ascending(bars: Bars) -> Bars:
+    found: Bars = bars[np.argsort(bars["slot_us"], kind="stable")]
+    return found
+
+
+def _between(ascending: Bars, from_us: int, to_us: int) -> Bars:
+    """The bars that begin at `from_us` or later and before `to_us`."""
+    first, behind = np.searchsorted(ascending["slot_us"], (from_us, to_us))
+    found: Bars = ascending[first:behind]
+    return found
 
 
 def _fill_pair(pair: Rows, bar: Bar | None, slot_us: int, boundary_us: int) -> None:
@@ -202,15 +196,10 @@ def _fill_pair(pair: Rows, bar: Bar | None, slot_us: int, boundary_us: int) -> N
         pair["ask_quantity"][0] = bar.close
 
 
-def history_bars(symbol: Symbol, resolution: str, klines: Sequence[Kline], closed_before_ms: int) -> Bars:
+def history_bars(symbol: Symbol, resolution: str, klines: Bars, closed_before_ms: int) -> Bars:
     """Closed klines as EXCHANGE bars for `SeriesStore.put_history`; running and empty ones are left out."""
     index = resolution_index(resolution)
-    size_ms = RESOLUTION_US[index] // 1_000
-    bars = []
-    for kline in sorted(klines, key=_open_us):
-        if int(kline[0]) + size_ms > closed_before_ms:
-            continue
-        bar = compose(symbol, [kline])
-        if bar is not None:
-            bars.append(bar._replace(slot_us=_open_us(kline), resolution=index, flags=EXCHANGE))
-    return to_rows(bars)
+    closed = klines["slot_us"] + RESOLUTION_US[index] <= closed_before_ms * 1_000
+    bars = _ascending(klines[closed & (klines["trade_count"] > 0)])
+    bars["symbol_id"], bars["resolution"] = symbol.id, index
+    return bars

@@ -109,7 +109,7 @@ class History:
                 return
 
     async def _seed_levels(self, symbol: Symbol) -> None:
-        months = await self._rest.klines(symbol.symbol, "1M", limit=LEVEL_MONTHS)
+        months = await self._rest.klines(symbol, "1M", limit=LEVEL_MONTHS)
         levels = seeds.levels_of(months)
         if levels is not None:
             await self._put(seeds.levels_row(symbol.id, *levels, recv_ns=self._clock.wall_ns()))
@@ -166,7 +166,7 @@ class History:
         klines = {}
         for piece in seeds.seed_ranges(boundary_us):
             klines[piece.interval] = await self._rest.klines(
-                symbol.symbol, piece.interval, start_ms=piece.start_ms, end_ms=piece.end_ms, limit=piece.limit
+                symbol, piece.interval, start_ms=piece.start_ms, end_ms=piece.end_ms, limit=piece.limit
             )
         rows = seeds.bar_rows(symbol, boundary_us, klines, recv_ns=self._clock.wall_ns())
         if len(rows):
@@ -183,8 +183,8 @@ class History:
     async def _fetch_bars(self, symbol: Symbol) -> None:
         closed_before_ms = await self._rest.time_us() // 1000
         for resolution in RESOLUTIONS:
-            klines = await self._rest.klines(symbol.symbol, resolution, limit=HISTORY_BARS)
-            bars = await asyncio.to_thread(seeds.history_bars, symbol, resolution, klines, closed_before_ms)
+            klines = await self._rest.klines(symbol, resolution, limit=HISTORY_BARS)
+            bars = seeds.history_bars(symbol, resolution, klines, closed_before_ms)
             if len(bars):
                 await self._store_bars(bars)
         self.fetched += 1

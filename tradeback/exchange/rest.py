@@ -4,24 +4,25 @@ Paths, weights and error shapes: binance.md section 7.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import orjson
 
+from tradeback.derive import klines as kline_reader
+from tradeback.derive.layout import Bars
 from tradeback.exchange.budget import Budget
 from tradeback.model.clock import Clock
 from tradeback.model.errors import ExchangeError, RateLimited
 from tradeback.model.limits import REST_WEIGHT_PER_MINUTE
+from tradeback.model.symbols import Symbol
 from tradeback.stores.ports import SymbolRecord
 
 _WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2}
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """exchangeInfo of all symbols has a few MB; anything beyond this is no answer to be read."""
 TIMEOUT_S = 20.0
-_KLINE_FIELDS = 12
 RETRY_AFTER_S = 60.0
 """When the exchange asks to wait without saying how long: its limits are per minute."""
 RETRY_AFTER_MAX_S = 3 * 86_400.0
@@ -71,26 +72,41 @@ class Rest:
 
     async def klines(
         self,
-        symbol: str,
+        symbol: Symbol,
         interval: str,
         *,
         start_ms: int | None = None,
         end_ms: int | None = None,
         limit: int,
-    ) -> Sequence[Any]:
-        """Klines by open time, start and end inclusive, ascending; each an array of twelve whose numbers
-        are numbers."""
-        query = {"symbol": symbol, "interval": interval, "limit": str(limit)}
+    ) -> Bars:
+        """Klines by open time, start and end inclusive, ascending, as EXCHANGE bars without symbol and
+        resolution; volumes in the symbol's lots. They are read in a thread that leaves the loop alone."""
+        query = {"symbol": symbol.symbol, "interval": interval, "limit": str(limit)}
         if start_ms is not None:
             query["startTime"] = str(start_ms)
         if end_ms is not None:
             query["endTime"] = str(end_ms)
-        answer = await self._get("klines", query)
-        if not isinstance(answer, list) or not all(map(_is_kline, answer)):
-            raise ExchangeError(f"{self.endpoint} answers klines of {symbol} that are none")
-        return answer
+        body = await self._ask("klines", query)
+        try:
+            return await asyncio.to_thread(kline_reader.read, body, symbol.lot_digits)
+        except ValueError as error:
+            self.errors += 1
+            words = f"{self.endpoint} answers klines of {symbol.symbol} that are none: {error}"
+            raise ExchangeError(words) from error
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
+        """The JSON of an answer."""
+        body = await self._ask(path, query)
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            self.errors += 1
+            raise NoExchange(
+                f"{self.endpoint}/api/v3/{path} answered no JSON: it is no exchange", status=200
+            ) from error
+
+    async def _ask(self, path: str, query: Mapping[str, str]) -> bytes:
+        """The body of an answer with status 200, when the weight limit has let it be asked for."""
         wait_s = self._budget.take(self._clock.steady_ns(), _WEIGHTS[path])
         while wait_s:
             # The exchange may ask for more patience while this request waits for its turn.
@@ -99,7 +115,10 @@ class Rest:
         self.requests += 1
         try:
             async with self._session.get(f"{self.endpoint}/api/v3/{path}", params=query) as response:
-                return self._answer(path, response, await _read(response))
+                body = await _read(response)
+                if response.status != 200:
+                    raise self._refusal(path, response, body)
+                return body
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.errors += 1
             words = str(error) or type(error).__name__
@@ -108,33 +127,27 @@ class Rest:
             self.errors += 1
             raise
 
-    def _answer(self, path: str, response: aiohttp.ClientResponse, body: bytes) -> Any:
+    def _refusal(self, path: str, response: aiohttp.ClientResponse, body: bytes) -> ExchangeError:
+        """What an answer with another status says."""
         if response.status in (418, 429):
             wait_s = retry_after_s(response.headers.get("Retry-After"), RETRY_AFTER_S)
             self._budget.block(self._clock.steady_ns(), wait_s)
-            raise RateLimited(
+            return RateLimited(
                 f"the exchange asks to wait {wait_s:g} s ({response.status})",
                 status=response.status,
                 retry_after_s=wait_s,
             )
         try:
             answer = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            if response.status == 200:
-                raise NoExchange(
-                    f"{self.endpoint}/api/v3/{path} answered no JSON: it is no exchange",
-                    status=200,
-                ) from error
+        except orjson.JSONDecodeError:
             answer = None
-        if response.status != 200:
-            code = answer.get("code") if isinstance(answer, dict) else None
-            words = f" {code} {str(answer['msg'])[:200]}" if code is not None and "msg" in answer else ""
-            raise ExchangeError(
-                f"{self.endpoint}/api/v3/{path} answered {response.status}{words}",
-                status=response.status,
-                code=code if isinstance(code, int) else 0,
-            )
-        return answer
+        code = answer.get("code") if isinstance(answer, dict) else None
+        words = f" {code} {str(answer['msg'])[:200]}" if code is not None and "msg" in answer else ""
+        return ExchangeError(
+            f"{self.endpoint}/api/v3/{path} answered {response.status}{words}",
+            status=response.status,
+            code=code if isinstance(code, int) else 0,
+        )
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -155,21 +168,6 @@ def retry_after_s(header: str | None, otherwise: float) -> float:
     except ValueError:
         return otherwise
     return min(max(1.0, seconds), RETRY_AFTER_MAX_S) if seconds == seconds else otherwise
-
-
-def _is_kline(entry: Any) -> bool:
-    """Twelve fields: times and count integers, prices and volumes finite decimal strings."""
-    if not isinstance(entry, list) or len(entry) < _KLINE_FIELDS:
-        return False
-    if not all(type(entry[index]) is int and entry[index] >= 0 for index in (0, 6, 8)):
-        return False
-    try:
-        return all(
-            isinstance(entry[index], str) and isfinite(float(entry[index])) and float(entry[index]) >= 0
-            for index in (1, 2, 3, 4, 5, 7, 9, 10)
-        )
-    except ValueError:
-        return False
 
 
 def _record(entry: Mapping[str, Any]) -> SymbolRecord:
