@@ -140,7 +140,9 @@ async def check_closed(world: World, symbol: Symbol) -> None:
     """Closed bars of every resolution went to the store."""
     mine = [bars for bars in world.store.bars if bars["symbol_id"][0] == symbol.id]
     assert {int(bars["resolution"][0]) for bars in mine} >= {resolution_index(name) for name in INTERVALS}
-    hours = next(bars for bars in mine if bars["resolution"][0] == resolution_index("1h"))
+    assert max(map(len, mine)) <= history.STORE_ROWS
+    hours = np.concatenate([bars for bars in mine if bars["resolution"][0] == resolution_index("1h")])
+    assert len(hours) > history.STORE_ROWS
     klines = await klines_of(world, symbol, "1h")
     by_start = {kline[0] * 1000: kline for kline in klines if kline[8]}
     assert len(hours) >= len(by_start) - 2

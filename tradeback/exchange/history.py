@@ -37,6 +37,8 @@ SETTLE_US = 2_000_000
 BOUNDARY_WAIT_S = 30.0
 """A market that stands still (a recording that has ended) never passes the boundary."""
 RETRY = Backoff(1.0, 60.0)
+STORE_ROWS = 100
+"""Bars given to the store at a time: taking 1,000 apart holds the interpreter's lock for 4 ms."""
 
 
 class History:
@@ -176,7 +178,8 @@ class History:
     async def _store_bars(self, bars: Bars) -> None:
         """Store closed bars. StoreError when the store refuses: it is tried again, live data goes on."""
         try:
-            await asyncio.to_thread(self._store.put_history, bars)
+            for first in range(0, len(bars), STORE_ROWS):
+                await asyncio.to_thread(self._store.put_history, bars[first : first + STORE_ROWS])
         except Exception as error:  # the boundary to a store: whatever it raises, live data goes on
             raise StoreError(f"the series store refuses closed bars: {error}") from error
 
@@ -185,6 +188,5 @@ class History:
         for resolution in RESOLUTIONS:
             klines = await self._rest.klines(symbol, resolution, limit=HISTORY_BARS)
             bars = seeds.history_bars(symbol, resolution, klines, closed_before_ms)
-            if len(bars):
-                await self._store_bars(bars)
+            await self._store_bars(bars)
         self.fetched += 1
