@@ -29,19 +29,24 @@ class Disk:
     """Stands between a tape and its file: refuses while `full`, or the calls that `refuses` names."""
 
     def __init__(self, world: Desk) -> None:
-        self._commit = world.tape.commit
+        self._tape = world.tape
+        self._commit = world.tape.commit_slowly
         self.full = False
         self.calls = 0
         self.refusals = 0
         self.refuses: Callable[[int], bool] = lambda call: False
-        world.tape.commit = self.commit  # type: ignore[method-assign]
+        world.tape.commit = world.tape.commit_slowly = self.commit  # type: ignore[method-assign]
+        world.tape.limit = 0  # so that the kernel leaves every write to this
 
     def commit(self, count: int) -> int:
         self.calls += 1
         if self.full or self.refuses(self.calls):
             self.refusals += 1
             raise TapeError("the disk is full: free some space")
-        return self._commit(count)
+        try:
+            return self._commit(count)
+        finally:
+            self._tape.limit = 0
 
 
 @pytest.fixture
