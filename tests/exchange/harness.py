@@ -38,6 +38,7 @@ QUICK = ExchangeConfig(
     idle_timeout_s=30.0,
     backoff_first_s=0.005,
     backoff_max_s=0.02,
+    rollover_overlap_s=0.05,
 )
 UNSTAMPED = ("exchange_us", "id", "price", "quantity", "ask", "ask_quantity", "symbol_id", "kind", "flags")
 """All of a record but what depends on when and where it stands."""
@@ -124,8 +125,9 @@ class Desk:
         plan = LinePlan(stream, number, 0, tuple(names))
         return Line(plan, config, CLOCK, self.intake, self.symbols, attempts, self.log, RepeatLimiter())
 
-    def pool(self, endpoint: str, names: Sequence[str], lines: int = 1) -> Pool:
-        config = msgspec.structs.replace(QUICK, ws_endpoint=endpoint)
+    def pool(self, endpoint: str, names: Sequence[str], lines: int = 1, **more: Any) -> Pool:
+        """All lines for these symbols; `more` changes the configuration."""
+        config = msgspec.structs.replace(QUICK, ws_endpoint=endpoint, **more)
         plans = plan_lines(names, lines, 30)
         return Pool(plans, config, CLOCK, self.intake, self.symbols, self.log)
 

@@ -114,11 +114,14 @@ async def test_refusals_at_any_moment(world: Desk, all_to_side: int) -> None:
 
     async with scripted(script) as exchange, running(world.line(exchange.endpoint)) as line:
         await until(lambda: world.count == 400, 20)
-        await until(lambda: len(exchange.peers[0].opcodes) == 100)
+        await until(lambda: len(exchange.peers[0].opcodes) >= 1)
         assert line.counts.reconnects == 0
         assert disk.refusals > 20
     assert ids(world) == list(range(1, 401))
-    assert exchange.peers[0].opcodes == [(0x0A, b"p")] * 100
+    assert line.counts.pings == 100
+    # The exchange limits messages, so of pings that come faster the newest is answered.
+    assert set(exchange.peers[0].opcodes) == {(0x0A, b"p")}
+    assert len(exchange.peers[0].opcodes) <= 8
     world.check_tape()
 
 
@@ -148,7 +151,8 @@ async def test_all_lines_wait_and_one_that_refills_the_disk_stops_the_others_aga
             disk.full = False
             await until(lambda: world.count > 0 and world.intake.stalled is not None)
             for line in (trades, quotes):
-                assert not line._transport.underlying_transport.is_reading()
+                assert line.current is not None
+                assert not line.current.transport.underlying_transport.is_reading()
             disk.refuses = lambda call: False
             await until(lambda: world.count == 3000)
             assert trades.counts.reconnects == quotes.counts.reconnects == 0

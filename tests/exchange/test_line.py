@@ -268,7 +268,7 @@ async def test_a_handshake_without_end_is_given_up_and_its_late_answer_ignored(w
         async with running(world.line(endpoint, connect_timeout_s=0.05)) as line:
             await until(lambda: len(attempts) >= 2)
             assert line.last_error
-            assert line._transport is None
+            assert line.current is None
         late.set()
         for writer in attempts:
             await writer.wait_closed()
@@ -489,11 +489,12 @@ async def test_a_wrong_sample_switches_to_the_slow_path(world: Desk, monkeypatch
     async with scripted(script) as exchange:
         line = world.line(exchange.endpoint)
         async with running(line):
-            await until(lambda: line._reader is not None)
-            assert line._reader is not None
-            line._reader._until_shadow = 3  # after the two acknowledging reads at most
+            await until(lambda: line.connections and line.connections[0].reader)
+            reader = line.connections[0].reader
+            assert reader is not None
+            reader._until_shadow = 3  # after the two acknowledging reads at most
             await until(lambda: world.count == 2)
-            line._reader._until_shadow = 1
+            reader._until_shadow = 1
             more.set()
             await until(lambda: world.count == 4)
             assert line.counts.shadow_checked >= 1

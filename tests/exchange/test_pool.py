@@ -105,7 +105,8 @@ async def test_a_line_that_is_cut_costs_nothing_when_there_are_two(world: Desk, 
             for round_ in range(4):
                 await until(lambda least=1_000 * (round_ + 1): world.count > least)  # type: ignore[misc]
                 for line in pool.lines[3 * (round_ % 2) :][:3]:
-                    line._transport.underlying_transport.abort()
+                    assert line.current is not None
+                    line.current.transport.underlying_transport.abort()
                 await until(lambda cuts=3 * (round_ + 1): reconnects(pool) == cuts)  # type: ignore[misc]
                 await until(lambda: all(line.health().state == "ok" for line in pool.lines))
             await until(lambda: all(world.intake.context.missing_trades(s.id) == 0 for s in world.symbols))

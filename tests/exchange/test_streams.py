@@ -68,11 +68,11 @@ def test_a_plan_carries_every_stream_once_per_line(count: int, lines: int) -> No
 @pytest.mark.parametrize(("count", "needed"), [(1, 3), (1_024, 3), (1_025, 6), (3_000, 9)])
 def test_connections_needed(count: int, needed: int) -> None:
     symbols = [f"S{number}" for number in range(count)]
-    assert len(plan_lines(symbols, 1, needed)) == needed
-    assert len(plan_lines(symbols, 2, 2 * needed)) == 2 * needed
+    assert len(plan_lines(symbols, 1, needed + 1)) == needed
+    assert len(plan_lines(symbols, 2, 2 * needed + 1)) == 2 * needed
     with pytest.raises(ConfigError, match="EXCHANGE_MAX_CONNECTIONS") as refused:
-        plan_lines(symbols, 2, 2 * needed - 1)
-    assert str(2 * needed) in str(refused.value)
+        plan_lines(symbols, 2, 2 * needed)
+    assert str(2 * needed + 1) in str(refused.value)
     assert str(count) in str(refused.value)
 
 
@@ -80,6 +80,6 @@ def test_names_and_address() -> None:
     assert stream_name("币安人生USDT", "bookTicker") == "币安人生usdt@bookTicker"
     for endpoint in ("wss://stream.binance.com:9443", "wss://stream.binance.com:9443/"):
         assert stream_address(endpoint) == "wss://stream.binance.com:9443/stream?timeUnit=MICROSECOND"
-    assert [plan.name for plan in plan_lines(["BTCUSDT"], 2, 6)] == [
+    assert [plan.name for plan in plan_lines(["BTCUSDT"], 2, 7)] == [
         "a:trade:0", "a:bookTicker:0", "a:aggTrade:0", "b:trade:0", "b:bookTicker:0", "b:aggTrade:0",
     ]  # fmt: skip

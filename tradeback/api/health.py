@@ -46,14 +46,17 @@ def missing(context: ServingContext) -> list[str]:
 
 
 def describe(part: ComponentHealth) -> dict[str, Any]:
-    """One component as JSON: `since` in unix ms, `lag` in seconds."""
-    return {
+    """One component as JSON: `since` in unix ms, `lag` in seconds, `details` where it has any."""
+    found: dict[str, Any] = {
         "name": part.name,
         "state": part.state,
         "since": part.since_ns // 1_000_000,
         "last_error": part.last_error,
         "lag": part.lag,
     }
+    if part.details is not None:
+        found["details"] = dict(part.details)
+    return found
 
 
 class HealthRoutes:

@@ -1,63 +1,37 @@
-"""One connection to the exchange: connect, subscribe, read, and again, for ever.
+"""One line of one shard: keeps a connection up for ever, and replaces it before it has to end.
 
-Losing it costs a back-off with jitter; the pool's budget keeps all lines together below the exchange's
-limit of connection attempts. A connection that is silent (no byte, not even the exchange's pings) for
-`exchange.idle_timeout` is replaced.
+Losing a connection costs a back-off with jitter; the pool's budget keeps all lines together below the
+exchange's limit of connection attempts. A connection that is silent (no byte, not even the exchange's
+pings) for `exchange.idle_timeout` is replaced.
+
+Rollover: at an age drawn between `exchange.rollover_min` and `rollover_max`, at `serverShutdown`, and when
+the watchdog asks for it, a second connection is brought up beside the first. Both feed the intake, where
+ids keep everything single. The first is closed when the second delivers (or nothing comes on either) and
+whatever the exchange had queued for the first has come. One line at a time does so.
 """
 
 import asyncio
 import random
-from functools import partial
 from typing import Any
 
-import picows
-
-from tradeback.exchange import fallback
 from tradeback.exchange.backoff import Backoff
 from tradeback.exchange.budget import Budget
-from tradeback.exchange.fragments import Fragments
+from tradeback.exchange.connection import LOST, Connection, words_of
 from tradeback.exchange.intake import Intake
-from tradeback.exchange.line_counts import LineCounts
-from tradeback.exchange.requests import Requests, is_answer
+from tradeback.exchange.line_counts import LineCounts, Race
 from tradeback.exchange.rest import retry_after_s
-from tradeback.exchange.socket_reader import SocketReader
-from tradeback.exchange.streams import LinePlan, stream_address, stream_name
-from tradeback.ingest.context import ALL_TO_SIDE
+from tradeback.exchange.streams import KINDS, LinePlan, endpoint_of
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
-from tradeback.model.errors import DecodeError, ExchangeError, TapeError
-from tradeback.model.record import LINE_SHIFT, Rows
+from tradeback.model.errors import ExchangeError
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log, RepeatLimiter
 
-_TEXT, _CONTINUATION, _CLOSE, _PING = 0x01, 0x00, 0x08, 0x09
-_FINAL = 0x80
-_CONTROL = 0x08
-_CLOSED = "the exchange closed the connection"
-CONTROL_PAYLOAD_MAX = 125
-SAMPLE_BYTES = 300
-"""How much of a refused frame goes to the log."""
-
-
-class _Handshake(picows.WSListener):
-    """picows' listener until the reader takes over: swaps the protocol before anything was read."""
-
-    def __init__(self, line: "Line") -> None:
-        self.line: Line | None = line
-        """None once the line has given this attempt up."""
-
-    def on_ws_connected(self, transport: Any) -> None:
-        if self.line is None:
-            transport.disconnect(graceful=False)
-        else:
-            self.line.take_over(transport)
-
-    def on_ws_frame(self, transport: Any, frame: Any) -> None:
-        """A frame that came in one piece with the handshake's answer: the reader does not see it."""
-        if self.line is not None:
-            opcode = int(frame.msg_type) | (_FINAL if frame.fin else 0)
-            self.line.on_early_frame(opcode, frame.get_payload_as_bytes())
+DELIVER_WAIT_S = 10.0
+"""A new connection that brings nothing for so long while the old one delivers is given up."""
+LOOK_AGAIN_S = 0.02
+_OVERLAP_STEPS = 20
 
 
 class Line:
@@ -73,47 +47,55 @@ class Line:
         attempts: Budget,
         log: Log,
         limiter: RepeatLimiter,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self.plan = plan
         self.name = f"line:{plan.name}"
         self.counts = LineCounts()
+        self.race = Race(intake.context, plan.line, KINDS[plan.stream])
+        self.endpoint = endpoint_of(plan.line, config.ws_endpoint, config.ws_endpoint_b)
         self._config, self._clock, self._intake, self._symbols = config, clock, intake, symbols
         self._attempts = attempts
+        self._turn = turn or asyncio.Lock()
+        """Held during a rollover; all lines of a pool share it."""
         self._log, self._limiter = log.bind(line=plan.name), limiter
         self._backoff = Backoff(config.backoff_first_s, config.backoff_max_s)
         self._state: State = "starting"
         self._since_ns = clock.wall_ns()
         self.last_error: str | None = None
-        self._transport: Any = None
-        self._reader: SocketReader | None = None
-        self._requests: Requests | None = None
-        self._ended: str | None = None
-        """Why this connection has ended, as far as it is known."""
+        self.current: Connection | None = None
+        """The connection that is subscribed, if any; during a rollover the older one."""
+        self.connections: list[Connection] = []
+        """All that are open or being opened: at most two."""
+        self._wake = asyncio.Event()
+        self._wanted: str | None = None
+        """Why a rollover is wanted, besides age."""
+        self._due_ns = 0
+        """When the current connection is old enough (steady)."""
+        self._not_before_ns = 0
+        """A failed rollover is not tried again before (steady)."""
+        self._failures = 0
+        self._roll: asyncio.Task[None] | None = None
+        self._has_turn = False
         self.was_up = asyncio.Event()
         """Set when the line is subscribed for the first time."""
-        self._fragments = Fragments()
         intake.on_stall.append(self._on_stall)
 
     async def run(self) -> None:
-        """Keep the connection up. Ends by cancellation."""
+        """Keep the line up. Ends by cancellation."""
         failures = 0
         while True:
             await self._intake.flowing()
-            await self._wait_for_attempt()
-            up_ns: int | None = None
             try:
-                await self._connect()
-                await self._subscribe()
-                up_ns = self._clock.steady_ns()
-                self._become("ok")
-                await self._watch()
-            except (OSError, TimeoutError, picows.WSError, ExchangeError) as error:
-                self.last_error = _words(error)
-                self._obey_limit(error)
-            else:
-                self.last_error = self._ended or _CLOSED
+                self._install(await self._open())
+                await self._keep()
+            except LOST as error:
+                self.last_error = words_of(error)
             finally:
-                self._disconnect()
+                up_ns = self.current.up_ns if self.current is not None else None
+                self.current = None
+                for connection in list(self.connections):
+                    self._drop(connection)
             # One that is cut again and again right after it came up is no success.
             stable_ns = int(self._config.backoff_max_s * 1e9)
             lasted = up_ns is not None and self._clock.steady_ns() - up_ns >= stable_ns
@@ -121,10 +103,55 @@ class Line:
             self.counts.reconnects += 1
             self._become("down")
             delay_s = self._backoff.delay_s(failures, random.random())
-            self._say("line lost", error=self.last_error, again_in_s=round(delay_s, 2), failures=failures)
+            self.say("line lost", error=self.last_error, again_in_s=round(delay_s, 2), failures=failures)
             await asyncio.sleep(delay_s)
 
-    # Connecting.
+    def replace(self, reason: str) -> None:
+        """Ask for a rollover as soon as it is this line's turn. Nothing while the line is down."""
+        if self.current is not None and self._wanted is None:
+            self._wanted = reason
+            self._wake.set()
+
+    # One connection.
+
+    async def _open(self) -> Connection:
+        """A subscribed connection, within the limit of attempts. Raises one of LOST."""
+        connection = Connection(
+            self.plan,
+            self.endpoint,
+            self._config,
+            self._clock,
+            self._intake,
+            self._symbols,
+            self.counts,
+            self,
+        )
+        self.connections.append(connection)
+        try:
+            await self._wait_for_attempt()
+            await connection.open()
+        except BaseException as error:
+            self._obey_limit(error)
+            self._drop(connection)
+            raise
+        return connection
+
+    def _drop(self, connection: Connection, *, politely: bool = False) -> None:
+        connection.close(politely=politely)
+        self.connections.remove(connection)
+
+    def _install(self, connection: Connection) -> None:
+        """From now on this is the line's connection."""
+        config = self._config
+        self.current = connection
+        life_s = random.uniform(config.rollover_min_s, config.rollover_max_s)
+        self._due_ns = self._clock.steady_ns() + int(life_s * 1e9)
+        self._wanted, self._failures, self._not_before_ns = None, 0, 0
+        if connection.is_leaving:
+            # Announced while it was the new one. Connections that all leave at once are not chased.
+            self._wanted = "shutdown"
+            self._not_before_ns = self._clock.steady_ns() + int(config.backoff_max_s * 1e9)
+        self._become("ok")
 
     async def _wait_for_attempt(self) -> None:
         """Until the exchange's limit of connection attempts allows one more."""
@@ -141,221 +168,216 @@ class Line:
             seconds = retry_after_s(response.headers.get("Retry-After"), 0.0)
             self._attempts.block(self._clock.steady_ns(), seconds)
 
-    async def _connect(self) -> None:
-        self._ended = None
-        self._fragments = Fragments()
-        timeout_s = self._config.connect_timeout_s
-        handshake = _Handshake(self)
+    # Keeping it up.
+
+    async def _keep(self) -> None:
+        """Until the current connection has ended and none took its place; ExchangeError says why."""
+        silence = _Silence(self._config.idle_timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                await picows.ws_connect(
-                    lambda: handshake,
-                    stream_address(self._config.ws_endpoint),
-                    enable_auto_ping=False,
-                    enable_auto_pong=False,
-                    websocket_handshake_timeout=timeout_s,
-                    read_buffer_init_size=2048,
-                    extra_headers={"User-Agent": "tradeback"},
-                )
-        except BaseException:
-            handshake.line = None
-            raise
-        if self._reader is None:
-            # picows reports a connection that ends during the handshake as a success.
-            raise ExchangeError("the exchange closed the connection during the handshake")
-
-    def take_over(self, transport: Any) -> None:
-        """Right after the handshake: from here on the socket is read by kernels."""
-        self._transport = transport
-        under = transport.underlying_transport
-        self._requests = Requests(partial(transport.send, picows.WSMsgType.TEXT), self._clock)
-        self._reader = SocketReader(self._intake, self._clock, self.plan.line, under, self)
-        under.set_protocol(self._reader)
-
-    async def _subscribe(self) -> None:
-        assert self._requests is not None
-        names = [stream_name(symbol, self.plan.stream) for symbol in self.plan.symbols]
-        intake = self._intake
-        await self._requests.subscribe(names, lambda: (intake.stalled is not None, intake.stalls))
-
-    async def _watch(self) -> None:
-        """Until the connection ends; ExchangeError when it goes silent."""
-        reader, intake = self._reader, self._intake
-        assert reader is not None
-        idle_s = self._config.idle_timeout_s
-        heard_ns, seen = self._clock.steady_ns(), (0, 0)
-        while True:
-            try:
-                async with asyncio.timeout(idle_s / 4):
-                    await reader.closed.wait()
-                return
-            except TimeoutError:
+            while True:
+                current = self.current
+                assert current is not None
+                if current.ended is not None:
+                    await self._outlive(current)
+                    continue
                 now_ns = self._clock.steady_ns()
-                heard = (reader.bytes_read, intake.stalls)
-                # While the tape refuses nobody listens, so silence says nothing.
-                if heard != seen or intake.stalled is not None:
-                    heard_ns, seen = now_ns, heard
-                elif now_ns - heard_ns >= idle_s * 1e9:
-                    raise ExchangeError(f"silent for {idle_s:g} s") from None
+                if self._roll is not None and self._roll.done():
+                    self._roll.result()
+                    self._roll = None
+                reason = self._reason(now_ns)
+                if reason is not None and self._roll is None:
+                    self._roll = asyncio.create_task(self._roll_over(reason))
+                    self._roll.add_done_callback(lambda _: self._wake.set())
+                elif silence.is_too_long(now_ns, current, self._intake) and not self._has_turn:
+                    raise ExchangeError(f"silent for {self._config.idle_timeout_s:g} s")
+                await self._doze(now_ns)
+        finally:
+            roll, self._roll = self._roll, None
+            if roll is not None:
+                roll.cancel()
+                await asyncio.gather(roll, return_exceptions=True)
 
-    def _disconnect(self) -> None:
-        if self._requests is not None:
-            self._requests.end(self._ended or _CLOSED)
-        if self._reader is not None:
-            self._reader.detach()
-            self.counts.keep(self._reader.reads, self._reader.bytes_read)
-        if self._transport is not None:
-            self._transport.underlying_transport.abort()
-        self._transport = self._reader = self._requests = None
-
-    # What the reader tells.
-
-    def on_side_frame(self, opcode: int, payload: bytes, status: int, recv_ns: int) -> None:
-        """A frame that is not the kernel's: control, fragment, answer, or an odd event."""
-        kind = opcode & 0x0F
-        if kind & _CONTROL and (len(payload) > CONTROL_PAYLOAD_MAX or not opcode & _FINAL):
-            self.on_broken(1002, "a control frame that is long or in fragments")
-        elif kind == _PING:
-            self.counts.pings += 1
-            self._transport.send_pong(payload)
-        elif kind == _CLOSE:
-            code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-            words = payload[2:].decode(errors="replace")
-            self._ended = f"the exchange closed: {code} {words}".rstrip()
-            self._transport.underlying_transport.abort()
-        elif kind == _TEXT and opcode & _FINAL:
-            self._on_text(payload, recv_ns)
-        elif kind in (_TEXT, _CONTINUATION):
-            self._on_fragment(opcode, payload, recv_ns)
-        else:
-            self.counts.odd_frames += 1
-
-    def on_early_frame(self, opcode: int, payload: bytes) -> None:
-        """A frame that came together with the handshake."""
-        if self._transport is not None:
-            self.on_side_frame(opcode, payload, 0, self._clock.wall_ns())
-
-    def on_broken(self, close_code: int, reason: str) -> None:
-        """Nothing behind this byte can be trusted: the connection is replaced."""
-        self.counts.broken += 1
-        self._ended = f"{reason} ({close_code})"
-        self._transport.send_close(picows.WSCloseCode(close_code))
-        self._transport.underlying_transport.abort()
-
-    def on_shadow(self, payload: bytes, row: Rows) -> None:
-        """Compare the kernel's record with the slow path's; trust is lost at the first difference."""
-        self.counts.shadow_checked += 1
+    async def _doze(self, now_ns: int) -> None:
+        """Until something happens, or it is time to look again."""
+        wait_s = self._config.idle_timeout_s / 4
+        if self._roll is None:
+            due_ns = self._due_ns if self._wanted is None else 0
+            # Due already, but the tape refuses: looking again and again would not help.
+            wait_s = min(wait_s, max((max(due_ns, self._not_before_ns) - now_ns) / 1e9, LOOK_AGAIN_S))
         try:
-            slow, _ = fallback.decode_event(fallback.event_of(fallback.parse(payload)), self._symbols)
-        except DecodeError as error:
-            self._distrust(payload, str(error))
-            return
-        if not fallback.same(row, slow):
-            self._distrust(payload, "the records differ")
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
 
-    def on_closed(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        if self._ended is None:
-            self._ended = _words(error) if error is not None else _CLOSED
-        if self._requests is not None:
-            self._requests.end(self._ended)
+    async def _outlive(self, lost: Connection) -> None:
+        """The current connection has ended: a rollover under way may bring the next one."""
+        if self._roll is None or not self._has_turn:
+            raise ExchangeError(lost.ended or "")
+        self.last_error = lost.ended
+        self._become("down")
+        await asyncio.wait([self._roll])
+        self._roll.result()
+        if self.current is lost:
+            raise ExchangeError(lost.ended or "")
+        self.counts.reconnects += 1
 
-    def _distrust(self, payload: bytes, reason: str) -> None:
-        self.counts.shadow_differs += 1
-        self._intake.view[ALL_TO_SIDE] = 1
-        self._log.error(
-            "kernel and slow path disagree; decoding goes on by the slow path",
-            reason=reason,
-            frame=payload[:SAMPLE_BYTES].decode(errors="replace"),
-        )
+    # Rollover.
 
-    def _on_fragment(self, opcode: int, payload: bytes, recv_ns: int) -> None:
+    def _reason(self, now_ns: int) -> str | None:
+        """Why a rollover should begin now, if it should."""
+        if now_ns < self._not_before_ns or self._intake.stalled is not None:
+            return None
+        return self._wanted or ("age" if now_ns >= self._due_ns else None)
+
+    async def _roll_over(self, reason: str) -> None:
+        """Bring up a second connection, let both run, close the first. Failing leaves the first in place."""
+        async with self._turn:
+            self._has_turn = True
+            try:
+                await self._swap(reason)
+            except LOST as error:
+                self._failures += 1
+                self.counts.rollovers_failed += 1
+                delay_s = self._backoff.delay_s(self._failures, random.random())
+                self._not_before_ns = self._clock.steady_ns() + int(delay_s * 1e9)
+                self.say(
+                    "rollover failed", error=words_of(error), reason=reason, again_in_s=round(delay_s, 2)
+                )
+            finally:
+                self._has_turn = False
+
+    async def _swap(self, reason: str) -> None:
+        old = self.current
+        assert old is not None
+        fresh = await self._open()
         try:
-            whole = self._fragments.add(opcode, payload)
-        except ValueError:
-            self.counts.odd_frames += 1
-            return
-        if self._fragments.too_long:
-            self.on_broken(1009, "a message in fragments grew too long")
-        elif whole is not None:
-            self._on_text(whole, recv_ns)
+            await self._overlap(old, fresh)
+        except BaseException:
+            self._drop(fresh)
+            raise
+        age_s = (self._clock.steady_ns() - (old.up_ns or 0)) / 1e9
+        self._install(fresh)
+        self._drop(old, politely=True)
+        self.counts.rollovers += 1
+        self._log.info("rolled over", reason=reason, age_s=round(age_s, 1))
 
-    def _on_text(self, payload: bytes, recv_ns: int) -> None:
-        try:
-            message = fallback.parse(payload)
-            if is_answer(message):
-                self._on_answer(message)
-                return
-            event = fallback.event_of(message)
-            if event.get("e") == "serverShutdown":
-                self.counts.shutdowns += 1
-                self._say("the exchange announces its shutdown")
-                return
-            self.counts.fallbacks += 1
-            rows, event_us = fallback.decode_event(event, self._symbols)
-        except DecodeError as error:
-            self.counts.malformed += 1
-            sample = payload[:SAMPLE_BYTES].decode(errors="replace")
-            self._say("frame dropped", reason=str(error), frame=sample)
-            return
-        rows["recv_ns"] = recv_ns
-        rows["flags"] |= self.plan.line << LINE_SHIFT
-        try:
-            self._intake.admit(rows)
-        except TapeError:
-            # The read loop stops as soon as the tape refuses, so a frame can only come here together
-            # with the refusal; replacing the connection makes the exchange's other line or REST fill it.
-            self.on_broken(1011, "the tape refused a record")
-            return
-        if event_us:
-            self._intake.note_event(event_us, recv_ns)
+    async def _overlap(self, old: Connection, fresh: Connection) -> None:
+        """Until `fresh` can do without `old`; ExchangeError when it cannot."""
+        overlap_s = self._config.rollover_overlap_s
+        begin_ns, old_bytes, fresh_bytes = self._clock.steady_ns(), old.market_bytes, fresh.market_bytes
+        while old.ended is None:
+            if fresh.ended is not None:
+                raise ExchangeError(fresh.ended)
+            if self._intake.stalled is not None:
+                # Nobody listens, so silence says nothing.
+                await self._intake.flowing()
+                begin_ns = self._clock.steady_ns()
+            waited_s = (self._clock.steady_ns() - begin_ns) / 1e9
+            delivers, is_quiet = fresh.market_bytes > fresh_bytes, old.market_bytes == old_bytes
+            if waited_s >= overlap_s and (delivers or is_quiet):
+                await old.passed()
+                break
+            if waited_s >= overlap_s + DELIVER_WAIT_S:
+                raise ExchangeError("the new connection is subscribed, but delivers nothing")
+            await asyncio.sleep(overlap_s / _OVERLAP_STEPS)
+        if fresh.ended is not None:
+            raise ExchangeError(fresh.ended)
 
-    def _on_answer(self, message: dict[str, Any]) -> None:
-        wrong = self._requests.on_answer(message) if self._requests is not None else None
-        if wrong is not None:
-            self.last_error = wrong
-            self._say("request refused", error=wrong)
+    # What connections tell.
+
+    def on_ended(self) -> None:
+        """A connection of this line has ended."""
+        self._wake.set()
+
+    def on_shutdown(self, connection: Connection) -> None:
+        """The exchange announces that it will cut a connection: it is replaced at once."""
+        self.say("the exchange announces its shutdown")
+        if connection is self.current:
+            self.replace("shutdown")
+
+    def refused(self, reason: str) -> None:
+        """The exchange refused a request."""
+        self.last_error = reason
+        self.say("request refused", error=reason)
+
+    def say(self, event: str, **fields: Any) -> None:
+        """Warn, but not more than the limiter allows for the same line and words."""
+        held = self._limiter.allow(f"{self.name} {event}", self._clock.steady_ns())
+        if held is not None:
+            self._log.warning(event, **fields, **({"suppressed": held} if held else {}))
+
+    def accuse(self, event: str, **fields: Any) -> None:
+        """Log an error of our own."""
+        self._log.error(event, **fields)
 
     def _on_stall(self, stalled: bool) -> None:
-        """The tape refuses or takes records: reading stops or goes on, the exchange queues meanwhile."""
-        if self._reader is None:
-            return
-        if stalled:
-            self._transport.underlying_transport.pause_reading()
-        else:
-            self._reader.resume()
+        for connection in self.connections:
+            connection.on_stall(stalled)
 
     # What operators see.
 
     def _become(self, state: State) -> None:
         if state == "ok":
             self.was_up.set()
-            self._log.info("line up", streams=len(self.plan.symbols))
             self.last_error = None
         if state != self._state:
             self._state, self._since_ns = state, self._clock.wall_ns()
+            if state == "ok":
+                self._log.info("line up", streams=len(self.plan.symbols))
 
-    def _say(self, event: str, **fields: Any) -> None:
-        """Warn, but not more than the limiter allows for the same line and words."""
-        held = self._limiter.allow(f"{self.name} {event}", self._clock.steady_ns())
-        if held is not None:
-            self._log.warning(event, **fields, **({"suppressed": held} if held else {}))
+    @property
+    def is_up(self) -> bool:
+        """Subscribed, as far as is known."""
+        return self._state == "ok"
 
     @property
     def reads(self) -> int:
         """Socket reads, over all connections."""
-        return self.counts.reads + (self._reader.reads if self._reader else 0)
+        return self.counts.reads + sum(connection.reads for connection in self.connections)
 
     @property
     def bytes_read(self) -> int:
         """Bytes read, over all connections."""
-        return self.counts.bytes_read + (self._reader.bytes_read if self._reader else 0)
+        return self.counts.bytes_read + sum(connection.bytes_read for connection in self.connections)
+
+    @property
+    def up_since_ns(self) -> int:
+        """Steady time since which the current connection is subscribed; 0 while the line is down."""
+        current = self.current
+        return current.up_ns or 0 if current is not None and current.ended is None else 0
 
     def health(self) -> ComponentHealth:
-        """ok while subscribed."""
-        return ComponentHealth(self.name, self._state, self._since_ns, self.last_error)
+        """ok while subscribed; how old the connection is, and how it does against the other line."""
+        since_ns = self.up_since_ns
+        counts = self.counts
+        details = {
+            "endpoint": self.endpoint,
+            "age_s": round((self._clock.steady_ns() - since_ns) / 1e9, 1) if since_ns else None,
+            "connections": len(self.connections),
+            "reconnects": counts.reconnects,
+            "rollovers": counts.rollovers,
+            "rollovers_failed": counts.rollovers_failed,
+            "stalls": counts.stalls,
+            **self.race.details(),
+        }
+        return ComponentHealth(self.name, self._state, self._since_ns, self.last_error, details=details)
 
 
-def _words(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return "timed out" if isinstance(error, TimeoutError) and not str(error) else text
+class _Silence:
+    """How long a connection has brought no byte at all, while somebody listened."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_ns = int(most_s * 1e9)
+        self._heard: tuple[object, ...] = ()
+        self._heard_ns = 0
+
+    def is_too_long(self, now_ns: int, connection: Connection, intake: Intake) -> bool:
+        """Whether to give the connection up."""
+        heard = (id(connection), connection.bytes_read, intake.stalls)
+        # While the tape refuses nobody listens, so silence says nothing.
+        if heard != self._heard or intake.stalled is not None:
+            self._heard, self._heard_ns = heard, now_ns
+            return False
+        return now_ns - self._heard_ns >= self._most_ns

@@ -1,4 +1,4 @@
-"""SUBSCRIBE on one connection: in chunks, at the exchange's pace, every one acknowledged.
+"""Requests on one connection: SUBSCRIBE in chunks, at the exchange's pace, every one acknowledged.
 
 Shapes of answers and errors: binance.md section 2.1. Errors come nested or flat, with or without an id.
 """
@@ -47,15 +47,36 @@ class Requests:
         """
         waiting = []
         for message in control_messages("SUBSCRIBE", names, self._next_id):
-            await asyncio.sleep(self._pace.take(self._clock.steady_ns()))
-            if self._ended is not None:
-                raise ExchangeError(self._ended)
-            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            answer.add_done_callback(_seen)
-            self._pending[self._next_id] = answer
-            self._next_id += 1
-            waiting.append(answer)
-            self._send(message)
+            waiting.append(await self._ask(message))
+        await self._answered(waiting, pauses)
+
+    async def round_trip(self, pauses: Callable[[], tuple[bool, int]]) -> None:
+        """Ask something small and wait for the answer: it comes after all data that the exchange had queued
+        on this connection before. Raises like `subscribe`."""
+        message = b'{"method":"GET_PROPERTY","params":["combined"],"id":%d}' % self._next_id
+        await self._answered([await self._ask(message)], pauses)
+
+    def take_turn(self) -> float:
+        """Seconds until one more message may leave, a pong; its place is taken by that."""
+        return self._pace.take(self._clock.steady_ns())
+
+    async def _ask(self, message: bytes) -> "asyncio.Future[None]":
+        """Send the request whose id is the next one, when its turn comes; what comes back is its answer."""
+        request_id = self._next_id
+        self._next_id += 1
+        await asyncio.sleep(self.take_turn())
+        if self._ended is not None:
+            raise ExchangeError(self._ended)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_seen)
+        self._pending[request_id] = answer
+        self._send(message)
+        return answer
+
+    async def _answered(
+        self, waiting: Sequence["asyncio.Future[None]"], pauses: Callable[[], tuple[bool, int]]
+    ) -> None:
+        """Until all answers have come. While nothing is read waiting begins anew."""
         acknowledged = asyncio.gather(*waiting)
         acknowledged.add_done_callback(_seen)
         while True:
@@ -67,7 +88,7 @@ class Requests:
             except TimeoutError:
                 if pauses() == before and not before[0]:
                     acknowledged.cancel()
-                    raise ExchangeError("the exchange did not acknowledge the subscription") from None
+                    raise ExchangeError("the exchange did not acknowledge a request") from None
 
     def on_answer(self, message: dict[str, Any]) -> str | None:
         """An answer has come. Returns what is wrong, in words, when the exchange refused something."""

@@ -7,13 +7,22 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from tradeback.model.errors import ConfigError
 from tradeback.model.limits import CONTROL_BYTES_MAX, CONTROL_NAMES_MAX, STREAMS_PER_CONNECTION_MAX
+from tradeback.model.record import AGG, QUOTE, TRADE
 
 STREAMS: Final = ("trade", "bookTicker", "aggTrade")
 """The stream kinds; each has connections of its own, so that a burst of quotes does not delay trades."""
+KINDS: Final = {"trade": TRADE, "bookTicker": QUOTE, "aggTrade": AGG}
 LINE_NAMES: Final = ("a", "b")
+SAME_OR_OTHER: Final = "auto"
+_OTHER_HOSTS: Final = {
+    "stream.binance.com": "wss://data-stream.binance.vision:443",
+    "data-stream.binance.vision": "wss://stream.binance.com:9443",
+}
+"""Public hosts of the same market data (binance.md section 1): line B goes where line A does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +43,14 @@ class LinePlan:
 def plan_lines(symbols: Sequence[str], lines: int, connections_max: int) -> list[LinePlan]:
     """Spread symbols over connections; all of line A first.
 
-    Raises ConfigError when more connections are needed than allowed.
+    Raises ConfigError when more connections are needed than allowed; one is kept free for rollovers.
     """
     shards = -(-len(symbols) // STREAMS_PER_CONNECTION_MAX)
-    needed = shards * len(STREAMS) * lines
+    needed = shards * len(STREAMS) * lines + 1
     if needed > connections_max:
         raise ConfigError(
-            f"{len(symbols)} symbols on {lines} line(s) need {needed} connections, and "
+            f"{len(symbols)} symbols on {lines} line(s) need {needed} connections, one of them to replace "
+            f"another, and "
             f"exchange.max_connections is {connections_max}: raise EXCHANGE_MAX_CONNECTIONS or name "
             "fewer symbols"
         )
@@ -56,6 +66,15 @@ def plan_lines(symbols: Sequence[str], lines: int, connections_max: int) -> list
 def stream_name(symbol: str, stream: str) -> str:
     """`btcusdt@trade`."""
     return f"{symbol.lower()}@{stream}"
+
+
+def endpoint_of(line: int, endpoint: str, endpoint_b: str) -> str:
+    """Where a line connects: line 1 (B) to `endpoint_b`; "auto" there is another host where one is known."""
+    if line == 0:
+        return endpoint
+    if endpoint_b != SAME_OR_OTHER:
+        return endpoint_b
+    return _OTHER_HOSTS.get(urlsplit(endpoint).hostname or "", endpoint)
 
 
 def stream_address(endpoint: str) -> str:
