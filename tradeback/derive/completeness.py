@@ -120,11 +120,9 @@ class Completeness(Seen):
         self.unrepairable += state == UNREPAIRABLE
         self._note(gap)
         if state == UNREPAIRABLE:
-            dropped = stream.forget_old()
-            self._closed += dropped
-            lowest = max((gap.last_id + 1 for gap in dropped), default=0)
-            if lowest > self._from[key[1], key[0]]:
-                self._from[key[1], key[0]] = lowest
+            self._closed += stream.forget_old()
+            if stream.forgotten_below > self._from[key[1], key[0]]:
+                self._from[key[1], key[0]] = stream.forgotten_below
 
     def _note(self, gap: Gap) -> None:
         self._events.append(gap)

@@ -223,8 +223,7 @@ class Seen:
             gap = Gap(
                 *key, *name, state, int(row["price"]), noted_ns, 0, int(row["exchange_us"]), 0, sequence
             )
-            forgotten = 0 <= gap.last_id < self._from[key[1], symbol_id]
-            if state == REPAIRED or forgotten:
+            if state == REPAIRED or gap.last_id < stream.forgotten_below:
                 gap.closed_ns = noted_ns
                 if state != OPEN:
                     self._closed.append(gap)
@@ -248,7 +247,14 @@ class Seen:
         stream.gaps[gap.name] = gap
         if self._from[number, symbol_id] < 0:
             self._from[number, symbol_id], self._top[number, symbol_id] = gap.first_id, gap.first_id - 1
-        top = int(self._top[number, symbol_id])
+        lowest, top = int(self._from[number, symbol_id]), int(self._top[number, symbol_id])
+        if gap.first_id < lowest:
+            # Opened when only aggregates had come: the claim began there.
+            self._from[number, symbol_id] = gap.first_id
+            stream.holes.add(gap.first_id, min(gap.last_id, lowest - 1))
+            self._holed[number, symbol_id] = True
+            between = gap.last_id + 1, lowest - 1, gap.opened_ns, gap.before_us, 0, gap.sequence
+            self._suspect(key, Suspect(*between))
         if gap.last_id > top:
             stream.holes.add(top + 1, gap.last_id)
             self._top[number, symbol_id] = gap.last_id

@@ -13,7 +13,7 @@ UNREPAIRABLE_KEPT: Final = 256
 class Stream:
     """A stream in which ids were jumped over at least once."""
 
-    __slots__ = ("covered", "gaps", "holes", "suspects")
+    __slots__ = ("covered", "forgotten_below", "gaps", "holes", "suspects")
 
     def __init__(self) -> None:
         self.holes = IdRanges()
@@ -21,6 +21,8 @@ class Stream:
         self.covered = IdRanges()
         """Those of them for which a stand-in is on the tape."""
         self.suspects: list[Suspect] = []
+        self.forgotten_below = 0
+        """Where the claim to completeness was made to begin by this run."""
         self.gaps: dict[Range, Gap] = {}
         """Open and unrepairable ones by name, and those repaired just now."""
 
@@ -62,4 +64,5 @@ class Stream:
             dropped.append(self.gaps.pop(name))
             self.holes.take(*name)
             self.covered.take(*name)
+            self.forgotten_below = name[1] + 1
         return dropped
