@@ -5,6 +5,7 @@ import io
 import json
 import sqlite3
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,10 @@ def as_text(sequence: int, epoch: int, row: Any) -> dict[str, str]:
         sequence, epoch, KIND_NAMES[int(row["kind"])],
         names.get(int(row["symbol_id"]), str(row["symbol_id"])),
         row["exchange_us"], row["recv_ns"], row["id"],
-        *(repr(float(row[name])) for name in ("price", "quantity", "ask", "ask_quantity")),
+        *(
+            format(Decimal(repr(float(row[name]))).normalize(), "f")
+            for name in ("price", "quantity", "ask", "ask_quantity")
+        ),
         ("A", "B", "rest", "local")[row["flags"] >> 6], flag_text(int(row["flags"])),
     )  # fmt: skip
     return dict(zip(COLUMNS, map(str, values), strict=True))
@@ -248,7 +252,10 @@ def test_export_parquet(data_dir: Path) -> None:
     output = data_dir / "out.parquet"
     assert run("export", "--data-dir", str(data_dir), "--format", "parquet", "-o", str(output)).exit_code == 0
     found = parquet.read_table(output).to_pylist()
-    assert [{name: str(value) for name, value in row.items()} for row in found] == exported(data_dir)
+    wanted = exported(data_dir)
+    for row in wanted:
+        row.update({name: str(float(row[name])) for name in ("price", "quantity", "ask", "ask_quantity")})
+    assert [{name: str(value) for name, value in row.items()} for row in found] == wanted
 
 
 def test_parquet_without_pyarrow(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

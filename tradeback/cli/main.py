@@ -18,13 +18,15 @@ COMMANDS = {
     "run": ("tradeback.cli.run:run", "Run the engine against the exchange."),
     "demo": ("tradeback.cli.demo:demo", "Simulator and engine together, with a live table."),
     "sim": ("tradeback.cli.sim:sim", "Run the simulated exchange."),
+    "record": ("tradeback.cli.record:record", "Record raw frames of the exchange."),
+    "replay": ("tradeback.cli.replay:replay", "Play a recording or a tape range through an engine."),
     "tail": ("tradeback.cli.tail:tail", "Follow symbols of a running engine in the terminal."),
     "tape": ("tradeback.cli.tape:tape", "Look at, verify and export a tape."),
     "doctor": ("tradeback.cli.doctor:doctor", "Check configuration, machine and exchange."),
 }
 """Sub-command -> where it lives and its line in the help. Nothing is imported to print the list."""
 
-UNTIL_STOPPED = {"run", "demo", "sim", "tail"}
+UNTIL_STOPPED = {"run", "demo", "sim", "record", "replay", "tail"}
 """Commands for which Ctrl-C is the ordinary end: exit code 0."""
 
 TRACEBACK_VARIABLE = "TRADEBACK_TRACEBACK"

@@ -47,7 +47,12 @@ def tape() -> None:
 @_data_dir
 @click.option("--json", "as_json", is_flag=True, help="Plain JSON instead of tables.")
 def info(data_dir: Path, as_json: bool) -> None:
-    """Segments, epochs, sequences, times, records per kind, size."""
+    """Segments, epochs, sequences, times, records per kind, size.
+
+    \b
+    Example:
+      tradeback tape info --json
+    """
     from tradeback.tape.audit import describe
 
     reader = _open(data_dir)
@@ -65,6 +70,10 @@ def verify(data_dir: Path) -> None:
     """Check every record's checksum, the continuity of sequences, and the indexes.
 
     Exit code 1 when something is wrong, with a line for each file concerned.
+
+    \b
+    Example:
+      tradeback tape verify --data-dir ~/tape
     """
     from tradeback.tape.audit import problems
 
@@ -88,8 +97,8 @@ def verify(data_dir: Path) -> None:
     "--format", "kind_of_file", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
 )
 @click.option("--symbol", "names", multiple=True, help="Name or wire id; may be repeated. Default: all.")
-@click.option("--from", "from_us", callback=lambda *a: _time_us(a[2]), help="ISO 8601 (UTC) or unix seconds.")
-@click.option("--to", "to_us", callback=lambda *a: _time_us(a[2]), help="The same, exclusive.")
+@click.option("--from", "from_us", callback=lambda *a: time_us(a[2]), help="ISO 8601 (UTC) or unix seconds.")
+@click.option("--to", "to_us", callback=lambda *a: time_us(a[2]), help="The same, exclusive.")
 @click.option(
     "--kind", "kinds", multiple=True, help="trade, quote, aggTrade, ...; may be repeated. Default: all."
 )
@@ -111,7 +120,14 @@ def export(
 ) -> None:
     """Write records to a CSV or Parquet file, in tape order.
 
-    Trades are selected by the exchange's time, quotes by the time of receipt.
+    Trades are selected by the exchange's time, quotes by the time of receipt. Memory is bounded whatever
+    the size of the tape. Parquet needs pyarrow: pip install 'tradeback[parquet]'.
+
+    \b
+    Examples:
+      tradeback tape export --symbol BTCUSDT --kind trade -o trades.csv
+      tradeback tape export --from 2026-01-31T12:00 --to 2026-01-31T13:00 -o - | head
+      tradeback tape export --format parquet --kind trade --kind quote -o all.parquet
     """
     from tradeback.tape.export import export_csv, export_parquet, write_whole
     from tradeback.tape.query import Query
@@ -198,7 +214,7 @@ def _kind_ids(names: tuple[str, ...]) -> list[int] | None:
     return [ids[name.lower()] for name in names] or None
 
 
-def _time_us(text: str | None) -> int | None:
+def time_us(text: str | None) -> int | None:
     """Us since 1970 from unix seconds or ISO 8601; a time without zone is UTC."""
     if text is None:
         return None
@@ -242,7 +258,10 @@ def _print_info(found: dict[str, Any]) -> None:
             "records",
             f"{held:,} ({found['oldest_sequence']} to {found['next_sequence'] - 1})" if held else "none",
         ),
-        ("received", f"{_moment(found['recv_ns_min'])} to {_moment(found['recv_ns_max'])}" if held else "-"),
+        (
+            "received",
+            f"{moment_text(found['recv_ns_min'])} to {moment_text(found['recv_ns_max'])}" if held else "-",
+        ),
         ("kinds", ", ".join(f"{kind} {count:,}" for kind, count in found["records"].items()) or "-"),
         ("epochs", ", ".join(f"{each['epoch']} from {each['first_sequence']}" for each in found["epochs"])),
         ("size", f"{found['bytes']:,} bytes in {len(found['segments'])} segments"),
@@ -255,12 +274,14 @@ def _print_info(found: dict[str, Any]) -> None:
     for each in found["segments"]:
         table.add_row(
             each["file"], str(each["first_sequence"]), f"{each['records']:,}", f"{each['bytes']:,}",
-            "yes" if each["indexed"] else "-", _moment(each["recv_ns_min"]), _moment(each["recv_ns_max"]),
+            "yes" if each["indexed"] else "-",
+            moment_text(each["recv_ns_min"]), moment_text(each["recv_ns_max"]),
         )  # fmt: skip
     console.print(table)
 
 
-def _moment(recv_ns: int | None) -> str:
+def moment_text(recv_ns: int | None) -> str:
+    """A receive time to the second, UTC; `-` for none."""
     if recv_ns is None:
         return "-"
     return datetime.fromtimestamp(recv_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,1 @@
+"""Raw frames on disk: recorded without decoding, surveyed, and read back in the order in which they came."""
