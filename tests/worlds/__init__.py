@@ -1,1 +1,1 @@
-"""Fault worlds: an engine against an exchange that breaks on request, checked against the exchange's truth."""
+"""Fault worlds: an engine on an exchange that breaks on request, checked against the exchange's truth."""

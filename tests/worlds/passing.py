@@ -16,7 +16,6 @@ EPOCH_NS = 1_781_000_000_000_000_000
 """The wall's time when a loop begins."""
 HANG_S = 20.0
 """Real seconds without any event and any timer after which nothing can come any more."""
-STUCK_REAL_S = 0.02
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ class Hang(Exception):
     """Nothing is ready, nothing will be: everybody waits for somebody."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """Asks the system without waiting; time passes by jumps."""
 
     def __init__(self) -> None:

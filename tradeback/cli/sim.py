@@ -100,7 +100,8 @@ Examples:
 )
 def sim(
     host: str, port: int, rest_port: int | None, source: str | None, files: str, symbols: int, rate: float,
-    seed: int, bursts: float, unicode_symbols: bool, speed: float, wait: int, faults: str | None, clock_rate: float, once: bool, announce: bool,
+    seed: int, bursts: float, unicode_symbols: bool, speed: float, wait: int, faults: str | None,
+    clock_rate: float, once: bool, announce: bool,
 ) -> None:  # fmt: skip
     """Serve a double of the exchange: streams and REST, from recordings or a seeded market."""
     import uvloop

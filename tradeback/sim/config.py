@@ -30,8 +30,8 @@ class SimConfig:
     pong_timeout_s: float = 60.0
     connection_life_s: float = 86_400.0
     life_rate: float = 1.0
-    """Seconds of pings, ages and limits per second: at 1,000 a connection's day takes 86 s. The market and
-    the limit of 5 messages/s keep the pace of the real clock."""
+    """Seconds of pings, ages and limits per second: at 1,000 a connection's day takes 86 s. The market keeps
+    the pace of the real clock."""
     backlog_bytes_max: int = 8 * 1024 * 1024
     """Unsent bytes in user space after which a slow reader is cut. Binance does not document its bound."""
     backlog_grace_s: float = 5.0

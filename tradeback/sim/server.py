@@ -78,7 +78,7 @@ class Connection(WSListener):
         session, faults = self._session, self._server.faults
         if session is None or (faults is not None and faults.is_deaf(self.number)):
             return
-        now_ns, kind = self._server.clock.steady_ns(), ws_frame.msg_type
+        now_ns, kind = self._server.life.steady_ns(), ws_frame.msg_type
         payload = ws_frame.get_payload_as_bytes()
         if kind == WSMsgType.CLOSE:
             transport.send_close(ws_frame.get_close_code())
