@@ -5,7 +5,7 @@ Paths, weights and error shapes: binance.md section 7.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import orjson
@@ -19,7 +19,8 @@ from tradeback.model.limits import REST_WEIGHT_PER_MINUTE
 from tradeback.model.symbols import Symbol
 from tradeback.stores.ports import SymbolRecord
 
-_WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2}
+_WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2, "historicalTrades": 25, "aggTrades": 4}
+_MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """exchangeInfo of all symbols has a few MB; anything beyond this is no answer to be read."""
 TIMEOUT_S = 20.0
@@ -94,6 +95,10 @@ class Rest:
             words = f"{self.endpoint} answers klines of {symbol.symbol} that are none: {error}"
             raise ExchangeError(words) from error
 
+    async def page(self, path: Literal["historicalTrades", "aggTrades"], query: Mapping[str, str]) -> bytes:
+        """A page of trades or aggregates as JSON, times in us; `repair_pages` reads it."""
+        return await self._ask(path, query, _MICROSECONDS)
+
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
         """The JSON of an answer."""
         body = await self._ask(path, query)
@@ -105,7 +110,9 @@ class Rest:
                 f"{self.endpoint}/api/v3/{path} answered no JSON: it is no exchange", status=200
             ) from error
 
-    async def _ask(self, path: str, query: Mapping[str, str]) -> bytes:
+    async def _ask(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """The body of an answer with status 200, when the weight limit has let it be asked for."""
         wait_s = self._budget.take(self._clock.steady_ns(), _WEIGHTS[path])
         while wait_s:
@@ -113,8 +120,9 @@ class Rest:
             await asyncio.sleep(wait_s)
             wait_s = self._budget.blocked_s(self._clock.steady_ns())
         self.requests += 1
+        address = f"{self.endpoint}/api/v3/{path}"
         try:
-            async with self._session.get(f"{self.endpoint}/api/v3/{path}", params=query) as response:
+            async with self._session.get(address, params=query, headers=headers) as response:
                 body = await _read(response)
                 if response.status != 200:
                     raise self._refusal(path, response, body)
