@@ -3,6 +3,7 @@
 import csv
 import io
 import struct
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -137,6 +138,6 @@ def test_an_empty_choice_is_a_good_file(reader: TapeReader, tmp_path: Path) -> N
 def test_without_pyarrow_the_remedy_is_told(
     reader: TapeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(StartupError, match="tradeback\\[parquet\\]"):
         export_parquet(reader.find(Query(None)), NAMES, tmp_path / "out.parquet")

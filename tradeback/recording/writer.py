@@ -11,6 +11,7 @@ import asyncio
 import base64
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ HAND_OVER_BYTES: Final = 64 * KIB
 BUFFER_BYTES: Final = 64 * MIB
 FLUSH_S: Final = 1.0
 RETRY_S: Final = 0.5
+PATIENCE_S: Final = 5.0
+"""How long a disk that refuses may hold up the end."""
 GZIP_LEVEL: Final = 3
 """See docs/recording.md for what the levels cost."""
 STAMP_BYTES: Final = 21
@@ -64,7 +67,7 @@ class Track:
         self._writer = writer
         self._parts: list[bytes] = []
         self._marks: list[bytes] = []
-        self._frames = self._bytes = 0
+        self._frames = self._bytes = self._mark_bytes = 0
         self._lost_frames = self._lost_bytes = self._lost_from_ns = 0
 
     def take(self, stamp: bytes, payload: bytes) -> None:
@@ -87,36 +90,39 @@ class Track:
         self._marks.append(line)
         self._parts.append(line)
         self._bytes += len(line)
+        self._mark_bytes += len(line)
 
     def hand_over(self) -> None:
         """Give what has been gathered to the thread, or drop it when too much waits there."""
         if not self._parts and not self._lost_frames:
             return
-        parts, frames, size = self._parts, self._frames, self._bytes
-        marks, self._marks = self._marks, []
-        self._parts, self._frames, self._bytes = [], 0, 0
-        if not self._writer.has_room(size):
-            if frames:
-                self._drop(parts, frames, size)
-            # What happened to the connection is told in any case.
-            self._parts, self._marks, self._bytes = list(marks), marks, sum(map(len, marks))
+        parts, marks, frames, size = self._parts, self._marks, self._frames, self._bytes
+        payload_bytes = size - self._mark_bytes - frames * STAMP_BYTES
+        self._parts, self._marks = [], []
+        self._frames = self._bytes = self._mark_bytes = 0
+        if self._writer.has_room(size):
+            if self._lost_frames:
+                parts.insert(0, self._dropped_mark())
+            self._writer.put(self, parts, frames, size, payload_bytes)
             return
-        if self._lost_frames:
-            parts.insert(0, self._dropped_mark())
-        self._writer.put(self, parts, frames, size)
+        if frames:
+            self._drop(parts, frames, payload_bytes)
+        # What happened to the connection is told in any case.
+        self._parts, self._marks = list(marks), marks
+        self._bytes = self._mark_bytes = sum(map(len, marks))
 
     def finish(self) -> None:
         """Hand over the rest; what was dropped at the end is marked whatever waits."""
         self.hand_over()
         if self._lost_frames:
             line = self._dropped_mark()
-            self._writer.put(self, [*self._marks, line], 0, len(line))
-            self._parts, self._marks, self._bytes = [], [], 0
+            self._writer.put(self, [line, *self._marks], 0, len(line) + self._mark_bytes, 0)
+            self._parts, self._marks = [], []
+            self._bytes = self._mark_bytes = 0
 
-    def _drop(self, parts: list[bytes], frames: int, size: int) -> None:
+    def _drop(self, parts: list[bytes], frames: int, payload_bytes: int) -> None:
         if not self._lost_frames:
             self._lost_from_ns = int(next(part for part in parts if part[-1:] == b" "))
-        payload_bytes = size - frames * STAMP_BYTES
         self._lost_frames += frames
         self._lost_bytes += payload_bytes
         self._writer.note_dropped(self, frames, payload_bytes)
@@ -162,6 +168,7 @@ class Writer:
         buffer_bytes: int = BUFFER_BYTES,
         flush_s: float = FLUSH_S,
         level: int = GZIP_LEVEL,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.folder = folder
         self.counts = Counts()
@@ -170,6 +177,7 @@ class Writer:
         self._clock, self._log = clock, log
         self._rotation = rotation or Rotation()
         self._buffer_bytes, self._flush_s, self._level = buffer_bytes, flush_s, level
+        self._patience_s, self._give_up_s = patience_s, 0.0
         self._tracks: list[Track] = []
         self._open: dict[Track, _Open] = {}
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
@@ -206,6 +214,7 @@ class Writer:
             return
         for track in self._tracks:
             track.finish()
+        self._give_up_s = time.monotonic() + self._patience_s
         self._closing.set()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -226,14 +235,14 @@ class Writer:
             return False
         if self._dropping:
             self._dropping = False
-            self._log.warning("recording again", dropped_frames=self.counts.dropped)
+            self._log.warning("frames are written again", dropped_frames=self.counts.dropped)
         return True
 
-    def put(self, track: Track, parts: list[bytes], frames: int, size: int) -> None:
+    def put(self, track: Track, parts: list[bytes], frames: int, size: int, payload_bytes: int) -> None:
         """Hand lines to the thread."""
         self._put_bytes += size
         self.counts.frames += frames
-        self.counts.frame_bytes += size - frames * STAMP_BYTES
+        self.counts.frame_bytes += payload_bytes
         self._queue.put(_Piece(track, parts, frames, size))
 
     def note_dropped(self, track: Track, frames: int, size: int) -> None:
@@ -350,8 +359,9 @@ class Writer:
                 if self.trouble is None:
                     self._tell("the disk refuses the recording; trying again", str(error))
                 self.trouble = str(error)
-                if self._closing.wait(RETRY_S):
+                if self._closing.is_set() and time.monotonic() > self._give_up_s:
                     return False
+                time.sleep(RETRY_S)
             else:
                 if self.trouble is not None:
                     self.trouble = None
