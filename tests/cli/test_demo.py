@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.client.engine_double import SYMBOLS, frame
 from tradeback.cli import demo
 from tradeback.cli.board import HOPS
+from tradeback.cli.children import ChildFailed
 from tradeback.ops.exposition import render
 from tradeback.ops.metrics import Family, Histogram
 
@@ -96,6 +97,38 @@ async def test_an_engine_that_never_gets_ready_is_told(monkeypatch: pytest.Monke
     async with serving(EngineDouble(ready_after=1_000_000)) as url, aiohttp.ClientSession(url) as http:
         with pytest.raises(Exception, match="not ready after 0 s: kernels"):
             await demo._until_ready(http)
+
+
+class DyingChild:
+    """Ends a moment after its connections have; or never."""
+
+    def __init__(self, words: str | None) -> None:
+        self._words = words
+
+    async def failure(self) -> None:
+        await asyncio.sleep(0.05 if self._words else 3_600)
+        raise ChildFailed(f"the engine ended with exit code 1:\n  {self._words}", 1)
+
+
+async def run_with(engine: DyingChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's run, whose engine does not answer."""
+
+    async def start(*_: object) -> tuple[DyingChild, DyingChild, str]:
+        return DyingChild(None), engine, "http://127.0.0.1:9"
+
+    monkeypatch.setattr(demo, "_start", start)
+    await demo._run(demo.Choice(2, 10.0, None, None, None))
+
+
+async def test_an_engine_that_dies_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ChildFailed, match="tradeback: the disk is full"):
+        await run_with(DyingChild("tradeback: the disk is full"), monkeypatch)
+
+
+async def test_a_show_that_fails_for_itself_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "LAST_WORDS_WAIT_S", 0.02)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await run_with(DyingChild(None), monkeypatch)
 
 
 def test_no_setting_of_the_caller_reaches_the_children(monkeypatch: pytest.MonkeyPatch) -> None:

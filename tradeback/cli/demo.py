@@ -33,6 +33,8 @@ TABLE_FRAME_LINES = 7
 """Title, caption, header and rules of the table."""
 REQUEST_TIMEOUT_S = 5.0
 READY_POLL_S = 0.05
+LAST_WORDS_WAIT_S = 3.0
+"""A show that fails has most likely lost a child, which says why as soon as its end has been noticed."""
 
 
 def _duration(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -110,7 +112,7 @@ async def _run(choice: Choice) -> None:
             tempfile.TemporaryDirectory(prefix="tradeback-demo-", ignore_cleanup_errors=True)
         )
         simulator, engine, url = await _start(choice, data_dir, running)
-        await race(simulator.failure(), engine.failure(), _show(choice, url))
+        await race(simulator.failure(), engine.failure(), _show_or_wait(choice, url))
 
 
 async def _start(choice: Choice, data_dir: str, running: AsyncExitStack) -> "tuple[Child, Child, str]":
@@ -165,6 +167,15 @@ def _pass_on(line: str) -> None:
     """Progress of the engine's start is worth showing; its log is not."""
     if line.startswith(PROGRESS_PREFIX):
         click.echo(line, err=True)
+
+
+async def _show_or_wait(choice: Choice, url: str) -> None:
+    """As `_show`; its error comes late enough for a child's last words, which say more, to come first."""
+    try:
+        await _show(choice, url)
+    except Exception:  # whatever it is: it is raised again
+        await asyncio.sleep(LAST_WORDS_WAIT_S)
+        raise
 
 
 async def _show(choice: Choice, url: str) -> None:
