@@ -17,8 +17,8 @@ from tradeback.kernel_cache import KERNEL_ROOMS, OTHER_KERNELS
 BESIDE = ("derive", "wire", "feed")
 """Rooms that a cold start compiles in a second process, about half of the work."""
 BESIDE_FLAG = "--beside"
-NOT_AT_START = ("tradeback.ingest.batch",)
-"""Kernels of tests and benchmarks."""
+NOT_AT_START = ("tradeback.ingest.batch", "tradeback.wire.v2_decode_kernel")
+"""Kernels of tests and benchmarks, and of clients."""
 
 
 def kernel_modules() -> Iterator[str]:
