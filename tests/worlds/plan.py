@@ -1,8 +1,10 @@
-"""A world out of a number: market, faults, when the engine stops and how. Everything follows from the seed."""
+"""A world out of a number: market, faults, when the engine stops and how. All follows from the seed."""
 
 import random
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+import yaml
 
 from tradeback.sim.fault_seeds import fault_entries
 
@@ -68,3 +70,11 @@ def plan_of(seed: int) -> Plan:
         settle_s=20.0,
         life_rate=rng.choice((8_000.0, 20_000.0)) if seed % AGED_EVERY == AGED_EVERY - 1 else 1.0,
     )
+
+
+def script_of(plan: Plan) -> str:
+    """The faults as a script for `tradeback sim --faults`."""
+    text: str = yaml.safe_dump(
+        {"seed": plan.seed, "faults": list(plan.faults)}, default_flow_style=None, sort_keys=False, width=110
+    )
+    return text

@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import structlog
-import yaml
 
 from tests.flow.watching import Watcher
 from tests.worlds.passing import PassingClock, PassingLoop, run
@@ -21,6 +20,7 @@ from tests.worlds.plan import Plan, Stop
 from tests.worlds.truth import Ending, Told, Truth, Witness
 from tradeback.engine import Engine
 from tradeback.model.config import Config, ExchangeConfig, FeatureConfig, ServerConfig, TapeConfig
+from tradeback.model.errors import StartupError
 from tradeback.sim.config import SimConfig
 from tradeback.sim.faults import make_fault
 from tradeback.sim.market import Synthetic
@@ -29,6 +29,8 @@ from tradeback.sim.server import SimServer
 REAL_S_MAX = 60
 """A world that takes longer hangs."""
 POLL_S = 0.01
+RESTART_S = 0.2
+"""Within which whoever supervises an engine starts it again."""
 
 
 class Broken(AssertionError):
@@ -63,13 +65,6 @@ class Story:
     crashes: list[str] = field(default_factory=list)
     repairs: bool = False
     """The engine repairs gaps."""
-
-
-def script_of(plan: Plan) -> str:
-    """The faults as a script for `tradeback sim --faults`."""
-    return yaml.safe_dump(
-        {"seed": plan.seed, "faults": list(plan.faults)}, default_flow_style=None, sort_keys=False, width=110
-    )
 
 
 @contextmanager
@@ -149,7 +144,8 @@ class _World:
         truth = Truth(self._sim.hub, market.books.values())
         try:
             for number, stop in enumerate((*plan.stops, None)):
-                await self._run_once(number, stop)
+                while not await self._run_once(number, stop):
+                    await asyncio.sleep(RESTART_S)
         finally:
             await self._sim.stop()
         story.told, story.frames = truth.told()
@@ -159,22 +155,32 @@ class _World:
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._story.crashes.append(f"{context.get('message')}: {context.get('exception')!r}")
 
-    async def _run_once(self, number: int, stop: Stop | None) -> None:
-        """One run of the engine, until its stop or the end of the world."""
+    async def _run_once(self, number: int, stop: Stop | None) -> bool:
+        """One run of the engine, until its stop or the end of the world.
+
+        False when it refused to start because REST answered nonsense, which a fault may make it do: whoever
+        supervises it starts it again.
+        """
         plan, story = self._plan, self._story
         engine = Engine(self._config(story.folder), self._clock)
         await engine.start()
         seen: list[Seen] = []
+        ended = asyncio.create_task(engine.wait_stopped())
         try:
             assert engine.tape is not None
             story.first_sequences.append(engine.tape.next_sequence)
             url = engine.url.replace("http", "ws", 1) + "/api/v1/ws"
-            ended = asyncio.create_task(engine.wait_stopped())
             if not number:
                 await self._until(ended, lambda: self._started)
                 self._begun_s = self._loop.time()
             else:
-                await self._until(ended, lambda: engine.parts is not None)
+                try:
+                    await self._until(ended, lambda: engine.parts is not None)
+                except StartupError:
+                    if not any(entry["kind"] == "rest_garbage" for entry in plan.faults):
+                        raise
+                    story.first_sequences.pop()
+                    return False
             for _ in range(plan.watchers):
                 seen.append(Seen(await Watcher.subscribe(url, "*"), 0, number))
             end_s = plan.span_s + plan.settle_s if stop is None else stop.at_s
@@ -182,10 +188,10 @@ class _World:
             story.repairs = hasattr(engine.parts, "repairs")
             if stop is None:
                 await self._ask(engine)
-            ended.cancel()
             if stop is not None and stop.how == "kill":
                 await self._kill(number, seen)
         finally:
+            ended.cancel()
             story.stops_s.append(story.witness.now_s if story.witness else 0.0)
             await engine.stop()
         for one in seen:
@@ -194,6 +200,7 @@ class _World:
         story.seen += seen
         if stop is not None:
             await asyncio.sleep(stop.away_s)
+        return True
 
     @property
     def _started(self) -> bool:
@@ -207,7 +214,7 @@ class _World:
 
     async def _kill(self, number: int, seen: list[Seen]) -> None:
         """What kill -9 at this moment would leave: the files as they are. The next run has these."""
-        while self._loop.busy:  # noqa: ASYNC110 (nobody tells when a thread has done its work)
+        while self._loop.busy:
             await asyncio.sleep(0)
         following = self._folder / f"run{number + 1}"
         shutil.copytree(self._story.folder, following)
