@@ -3,13 +3,15 @@
 The relay is three processes too: sender, relay, receiver. The sender writes the time into the trade's
 quantity, the subscriber finds it in the v1 entry. Sender and receiver are the same C code for the engine
 and for the relay; relay and engine have the same core.
+
+The relay comes in two kinds, like the engine: one sleeps in recv, one spins. All ratios and targets are to
+the one that sleeps; the notes say what spinning alone does to the relay, on the machine it ran on.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -35,7 +37,8 @@ SETTLE_SECONDS = 0.1
 QUIET_LATE_US, QUIET_HELD_UP = 250.0, 3.0
 """The machine is not quiet when the sender wakes up later than this in one of a hundred cases, or when
 what is measured has to wait for its core for more than this share of the time (percent)."""
-VARIANTS = ("C relay", "tradeback", "tradeback --spin")
+RELAY, SPINNING_RELAY, SPIN = "C relay", "C relay, spinning", "tradeback --spin"
+VARIANTS = (RELAY, SPINNING_RELAY, "tradeback", SPIN)
 
 
 @dataclass
@@ -56,8 +59,8 @@ class _Runs:
 
 
 @contextmanager
-def _relay(exchange: Exchange, core: int) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
-    child = Child(core, c_relay.serve, exchange.stream_port, False)
+def _relay(exchange: Exchange, core: int, spin: bool) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
+    child = Child(core, c_relay.serve, exchange.stream_port, spin)
     try:
         with receive_relayed(child.hello, exchange.frames) as receive:
             yield child.pid, receive
@@ -102,7 +105,7 @@ def _measure(
 
 
 def run(options: Options) -> Report:
-    """Measure all three, `repeats` times in turn. Raises NoCompiler."""
+    """Measure all four, `repeats` times in turn. Raises NoCompiler."""
     build()
     server_core, ends_core = machine.cores()
     names, runs, seconds = (
@@ -113,12 +116,9 @@ def run(options: Options) -> Report:
     for _ in range(options.repeats):
         for variant in VARIANTS:
             with machine.pinned(ends_core), Exchange(ends_core, names) as exchange:
-                open_variant = (
-                    partial(_relay, exchange, server_core)
-                    if variant == "C relay"
-                    else partial(_engine, exchange, server_core, variant.endswith("--spin"))
-                )
-                with open_variant() as (pid, receive):
+                spin = variant in (SPINNING_RELAY, SPIN)
+                opened = _relay if variant in (RELAY, SPINNING_RELAY) else _engine
+                with opened(exchange, server_core, spin) as (pid, receive):
                     _measure(exchange, variant, pid, receive, seconds, runs)
     return _report(runs)
 
@@ -135,19 +135,36 @@ def _report(runs: _Runs) -> Report:
         wrong=runs.wrong,
     )  # fmt: skip
     for rate, burst in LOADS:
-        base = medians(runs.figures["C relay", rate])
+        base = medians(runs.figures[RELAY, rate])
         for variant in VARIANTS:
             figures = medians(runs.figures[variant, rate])
             for share in ("p50", "p99"):
                 figures[f"{share}_ratio"] = ratio(figures[share], base[share])
             report.rows.append(Row(f"{rate // 1000}k/s ({burst} per send) {variant}", figures))
-            if variant != VARIANTS[0]:
+            if variant not in (RELAY, SPINNING_RELAY):
                 report.checks += _checks(f"{variant} at {rate // 1000}k/s", figures, base)
+    report.notes.append(_spinning(runs))
     report.notes.append(
         "late: how late the sender began, against its schedule; held up: time in which others had the core."
     )
     report.notes.append(f"{runs.trades:,} trades received, each compared by number, order and price.")
     return report
+
+
+def _spinning(runs: _Runs) -> str:
+    """What spinning does to the relay, and how tradeback spinning stands to that."""
+    relay, engine = [], []
+    for rate, _ in LOADS:
+        base, spun, ours = (
+            medians(runs.figures[variant, rate])["p50"] for variant in (RELAY, SPINNING_RELAY, SPIN)
+        )
+        relay.append(f"{ratio(spun, base):.2f}")
+        engine.append(f"{ratio(ours, spun):.2f}")
+    loads = ", ".join(f"{rate // 1000}k/s" for rate, _ in LOADS)
+    return (
+        f"At {loads} the C relay that spins has {', '.join(relay)} times the p50 of the one that sleeps; "
+        f"tradeback --spin has {', '.join(engine)} times the p50 of the relay that spins."
+    )
 
 
 def _checks(load: str, figures: dict[str, float], base: dict[str, float]) -> list[Check]:
