@@ -106,11 +106,14 @@ class Line:
             self.say("line lost", error=self.last_error, again_in_s=round(delay_s, 2), failures=failures)
             await asyncio.sleep(delay_s)
 
-    def replace(self, reason: str) -> None:
-        """Ask for a rollover as soon as it is this line's turn. Nothing while the line is down."""
-        if self.current is not None and self._wanted is None:
-            self._wanted = reason
-            self._wake.set()
+    def replace(self, reason: str) -> bool:
+        """Ask for a rollover as soon as it is this line's turn. False while the line is down, and when one is
+        wanted already."""
+        if self.current is None or self._wanted is not None:
+            return False
+        self._wanted = reason
+        self._wake.set()
+        return True
 
     # One connection.
 

@@ -19,7 +19,14 @@ from tradeback.model.limits import REST_WEIGHT_PER_MINUTE
 from tradeback.model.symbols import Symbol
 from tradeback.stores.ports import SymbolRecord
 
-_WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2, "historicalTrades": 25, "aggTrades": 4}
+_WEIGHTS = {
+    "time": 1,
+    "exchangeInfo": 20,
+    "klines": 2,
+    "historicalTrades": 25,
+    "aggTrades": 4,
+    "ticker/bookTicker": 2,
+}
 _MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """exchangeInfo of all symbols has a few MB; anything beyond this is no answer to be read."""
@@ -98,6 +105,10 @@ class Rest:
     async def page(self, path: Literal["historicalTrades", "aggTrades"], query: Mapping[str, str]) -> bytes:
         """A page of trades or aggregates as JSON, times in us; `repair_pages` reads it."""
         return await self._ask(path, query, _MICROSECONDS)
+
+    async def best_quote(self, symbol: str) -> bytes:
+        """Best bid and ask of a symbol as the exchange writes them; they have no id and no time."""
+        return await self._ask("ticker/bookTicker", {"symbol": symbol})
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
         """The JSON of an answer."""
