@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SECONDS = re.compile(rb"(\d+)(?:\.(\d+))?:?")
+_LINE_A, _LINE_B = (re.compile(rf"\d{{8}}T\d{{15}}Z-{line}-\w+-\d+\.gz") for line in "ab")
 _STREAM = b'{"stream":"'
 _DATA = b'","data":'
 
@@ -28,13 +29,16 @@ class Frame(NamedTuple):
 def list_files(path: Path, pattern: str = "*") -> list[Path]:
     """The files of a recording, `path` being one file, or a folder in which `pattern` picks.
 
-    ValueError when there are none.
+    Of what `tradeback record` made on two lines only line A: both would send everything twice. ValueError
+    when there are none.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path} is no folder or file; give --source a folder with recorded frames")
     files = sorted(file for file in path.glob(pattern) if file.is_file() and not file.name.startswith("."))
+    if any(_LINE_A.fullmatch(file.name) for file in files):
+        files = [file for file in files if not _LINE_B.fullmatch(file.name)]
     if not files:
         raise ValueError(f"{path} holds no files {pattern}; give --source a folder with recorded frames")
     return files
