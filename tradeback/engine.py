@@ -139,6 +139,7 @@ class Engine:
             HotPath(tape),
             latest_price=latest_price,
             enigma_of=enigma_of,
+            known=lambda: context.derived,
             features=self.config.feature,
         )
         context.feed = feed

@@ -23,7 +23,7 @@ async def test_the_current_value_then_every_change() -> None:
         values[1] = value(20.0)
         running.trade((1, 1.0, 1.0))
         assert await text(ws) == {"type": "enigma", "data": value(20.0)}
-        assert running.feed.fanout.groups == 0, "no trades without the channel"
+        assert running.feed.v1.fanout.groups == 0, "no trades without the channel"
 
 
 async def test_changes_within_the_interval_are_one_message() -> None:

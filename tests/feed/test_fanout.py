@@ -9,9 +9,11 @@ from tests.feed.harness import MemoryTape, rows_of, world
 from tests.feed.test_slow_readers import SMALL, LazyReader, fill
 from tests.wire.reading import entries_of
 from tradeback.feed.fanout import FanOut, Group
-from tradeback.feed.interest import NOTHING, Interest
+from tradeback.feed.interest import NOTHING, Interest, InterestTable
+from tradeback.kernel.jit import address
 from tradeback.path.path import Path
 from tradeback.wire.v1 import decode_v1
+from tradeback.wire.v1_kernel import encode_groups
 
 
 class Fake:
@@ -34,8 +36,8 @@ CLIENTS = 8
 def attached(tape: MemoryTape) -> tuple[Path, FanOut]:
     path = Path(tape)
     path.attach()
-    fanout = FanOut(path)
-    fanout.attach()
+    fanout = FanOut(path, InterestTable(), 1)
+    fanout.attach(address(encode_groups))
     return path, fanout
 
 

@@ -176,7 +176,7 @@ async def test_unknown_subprotocols_are_refused_and_known_ones_echoed(served: Wo
             await session.ws_connect(served.ws, protocols=["graphql-ws"])
         assert refused.value.status == 400
         async with session.ws_connect(served.ws, protocols=["tradeback.v2", "tradeback.v1"]) as ws:
-            assert ws.protocol == "tradeback.v1"
+            assert ws.protocol == "tradeback.v2"
         async with session.ws_connect(served.ws) as ws:
             assert ws.protocol is None
 

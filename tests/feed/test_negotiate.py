@@ -10,7 +10,7 @@ GOOD = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25
 
 @pytest.mark.parametrize(
     ("asked", "picked"),
-    [(None, None), ("tradeback.v1", "tradeback.v1"), ("tradeback.v2, tradeback.v1", "tradeback.v1")],
+    [(None, None), ("tradeback.v1", "tradeback.v1"), ("tradeback.v1, tradeback.v2", "tradeback.v2")],
 )
 def test_subprotocols(asked: str | None, picked: str | None) -> None:
     headers = CIMultiDict(GOOD)

@@ -90,7 +90,7 @@ async def test_all_symbols_less_one() -> None:
         running.trade((1, 1.0, 1.0), (2, 2.0, 2.0), (3, 3.0, 3.0))
         assert await entries(ws, 2) == [(2, 2.0, 2.0), (3, 3.0, 3.0)]
         await ask(ws, {"type": "unsubscribe", "symbols": "*"})
-        assert running.feed.fanout.groups == 0
+        assert running.feed.v1.fanout.groups == 0
 
 
 async def test_good_symbols_of_a_bad_request_work() -> None:
@@ -166,17 +166,17 @@ async def test_encoded_once_per_interest() -> None:
             names = ["BTCUSDT"] if place % 2 else ["ETHUSDT", "BTCUSDT"]
             await ws.send_json({"type": "subscribe", "symbols": names})
             assert (await ws.receive_json(timeout=5))["type"] == "subscribed"
-        assert running.feed.fanout.groups == 2
-        before = running.feed.fanout.encoded
+        assert running.feed.v1.fanout.groups == 2
+        before = running.feed.v1.fanout.encoded
         running.trade((1, 5.0, 1.0))
-        assert running.feed.fanout.encoded - before == 2, "two interests, two frames, 24 clients"
-        assert running.feed.fanout.frames == 24
+        assert running.feed.v1.fanout.encoded - before == 2, "two interests, two frames, 24 clients"
+        assert running.feed.v1.fanout.frames == 24
         for ws in sockets:
             assert decode_v1(await ws.receive_bytes(timeout=5)).tolist() == [(1, 5.0, 1.0)]
         running.trade((2, 6.0, 1.0))
-        assert running.feed.fanout.encoded - before == 3, "only the group that wants it"
+        assert running.feed.v1.fanout.encoded - before == 3, "only the group that wants it"
         running.trade((3, 7.0, 1.0))
-        assert running.feed.fanout.encoded - before == 3, "nobody wants it"
+        assert running.feed.v1.fanout.encoded - before == 3, "nobody wants it"
         for ws in sockets:
             await ws.close()
 
@@ -186,11 +186,11 @@ async def test_groups_end_with_their_last_client() -> None:
         async with running.connect() as first, running.connect() as second:
             await subscribe(first, "BTCUSDT")
             await subscribe(second, "BTCUSDT", "ETHUSDT")
-            assert running.feed.fanout.groups == 2
+            assert running.feed.v1.fanout.groups == 2
         while running.feed.clients:
             await asyncio.sleep(0)
-        assert running.feed.fanout.groups == 0
-        assert len(running.feed.fanout.interests) == 0
+        assert running.feed.v1.fanout.groups == 0
+        assert len(running.feed.v1.fanout.interests) == 0
 
 
 async def test_stopping_closes_with_1001() -> None:

@@ -151,9 +151,9 @@ async def test_one_lagging_client_costs_nothing_per_batch() -> None:
         with LazyReader(running) as lazy:
             client = await lazy.connect("BTCUSDT", "ETHUSDT", "SOLUSDT")
             fill(running, client)
-            encoded, waiting = running.feed.fanout.encoded, client.unsent_bytes()
+            encoded, waiting = running.feed.v1.fanout.encoded, client.unsent_bytes()
             running.trade(*(_trade(turn, 1) for turn in range(100)))
-            assert running.feed.fanout.encoded == encoded, "nobody else wants it: nothing is encoded"
+            assert running.feed.v1.fanout.encoded == encoded, "nobody else wants it: nothing is encoded"
             assert client.unsent_bytes() == waiting, "nothing is queued"
 
 

@@ -10,6 +10,7 @@ from tests.feed.harness import MemoryTape, rows_of
 from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import RING_BARS, Derived
 from tradeback.feed.fanout import FanOut
+from tradeback.feed.interest import InterestTable
 from tradeback.kernel.jit import address
 from tradeback.model.symbols import Symbol
 from tradeback.path import layout as at
@@ -44,10 +45,10 @@ def test_every_station_is_served_and_trades_count_once() -> None:
     tape = MemoryTape()
     path = Path(tape)
     path.attach()
-    stations = [FanOut(path) for _ in range(2)]
+    stations = [FanOut(path, InterestTable(), 1) for _ in range(2)]
     written: list[list[bytes]] = []
     for station in stations:
-        station.attach()
+        station.attach(address(encode_groups))
         station.interests.grow_arena(60)  # a batch takes several passes
 
         class Fake:

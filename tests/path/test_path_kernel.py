@@ -19,13 +19,14 @@ from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
 from tradeback.exchange.intake import Intake
 from tradeback.feed.fanout import FanOut, Group
-from tradeback.feed.interest import EVERYTHING, Interest
+from tradeback.feed.interest import EVERYTHING, Interest, InterestTable
 from tradeback.ingest import context as words
 from tradeback.kernel.jit import address
 from tradeback.model.config import TapeConfig
 from tradeback.model.record import TRADE, Rows, empty_rows
 from tradeback.tape.reader import TapeReader
 from tradeback.tape.writer import Tape
+from tradeback.wire.v1_kernel import encode_groups
 
 RECV_NS = 1_781_000_001_000_000_000
 PIECES = st.sampled_from(("trade", "quote", "agg", "ping", "again", "other"))
@@ -86,8 +87,8 @@ def made_of(pieces: list[str]) -> bytes:
 def test_one_call_does_what_its_steps_do(reads: list[list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder, desk(Folder(folder), hot_rows=1 << 12) as world:
         path = world.intake.path
-        fanout = FanOut(path)
-        fanout.attach()
+        fanout = FanOut(path, InterestTable(), 1)
+        fanout.attach(address(encode_groups))
         everything, some = Client(), Client(frozenset({BTC.id}))
         derived, expected = Derived(), Derived()
         for state in (derived, expected):
@@ -133,8 +134,8 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 async def test_a_write_that_ends_in_the_middle_is_finished_later_and_shown_once(tmp_path: Folder) -> None:
     with desk(tmp_path, hot_rows=1 << 12) as world:
-        fanout = FanOut(world.intake.path)
-        fanout.attach()
+        fanout = FanOut(world.intake.path, InterestTable(), 1)
+        fanout.attach(address(encode_groups))
         client = Client()
         fanout.enter(client)
         pour(world.intake, trade(1) + trade(2))

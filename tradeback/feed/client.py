@@ -19,6 +19,8 @@ from tradeback.feed.ladder import LagWatch
 from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
+    from tradeback.feed.lane import Lane
+    from tradeback.feed.replay import Replay
     from tradeback.feed.server import Feed
 
 RECEIVE_BUFFER_BYTES = 64 * 1024
@@ -44,18 +46,29 @@ class Client(WSListener):
         "heard_s",
         "interest",
         "lagging",
+        "lane",
+        "live_from",
         "parts",
         "pinged",
         "place",
         "plain",
+        "replay",
+        "resume_from",
         "transport",
         "watch",
         "write",
         "ws",
     )
 
-    def __init__(self, feed: "Feed") -> None:
+    def __init__(self, feed: "Feed", lane: "Lane") -> None:
         self.feed = feed
+        self.lane = lane
+        self.replay: Replay | None = None
+        """Its way to the head of the tape, while it is catching up (version 2)."""
+        self.resume_from: tuple[int, int] | None = None
+        """(epoch, sequence) that it asked for before it subscribed."""
+        self.live_from: int | None = None
+        """Sequence at which its subscriptions began; None without any, or when they differ."""
         self.ws: WSTransport | None = None
         self.transport: Any = None
         self.write: Callable[[bytes], None] = _not_connected
@@ -143,8 +156,8 @@ class Client(WSListener):
             self.parts = bytearray(payload)
 
     def receive(self, text: bytes) -> None:
-        """A whole text message. While lagging it waits, so that answers never pile up."""
-        if not self.lagging:
+        """A whole text message. While lagging or catching up it waits, so that answers never pile up."""
+        if not self.lagging and self.replay is None:
             self.feed.request(self, text)
             return
         waiting = self.deferred = self.deferred or []

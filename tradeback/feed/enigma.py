@@ -1,4 +1,7 @@
-"""The `enigma` channel: text, at most one message per symbol and interval, encoded once for all."""
+"""The `enigma` channel: at most one message per symbol and interval, encoded once for all.
+
+Text for clients of version 1, binary for those of version 2.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +18,8 @@ from tradeback.wire.frames import TEXT, server_frame
 
 EnigmaOf = Callable[[int], Mapping[str, Any] | None]
 """The Enigma of a symbol id as the API answers it, or None while there is none."""
+EnigmaFrame = Callable[[int], bytes | None]
+"""The Enigma of a symbol id as a finished version 2 message, or None while there is none."""
 
 
 class EnigmaChannel:
@@ -25,11 +30,17 @@ class EnigmaChannel:
     when it has drained.
     """
 
-    def __init__(self, symbols: SymbolTable, trades_seen: NDArray[np.int64], enigma_of: EnigmaOf) -> None:
+    def __init__(
+        self,
+        symbols: SymbolTable,
+        trades_seen: NDArray[np.int64],
+        enigma_of: EnigmaOf,
+        enigma_frame: EnigmaFrame,
+    ) -> None:
         self._symbols = symbols
         self._seen = trades_seen
         self._sent: NDArray[np.int64] = np.zeros(SYMBOL_IDS, np.int64)
-        self._enigma_of = enigma_of
+        self._enigma_of, self._enigma_frame = enigma_of, enigma_frame
         self._clients: dict[int, set[Client]] = {}
         self._ids: NDArray[np.int64] | None = None
         self.messages = 0
@@ -67,13 +78,15 @@ class EnigmaChannel:
         self._sent[due] = self._seen[due]
         everywhere = self._clients.get(0, set())
         for symbol_id in due.tolist():
-            frame = self._frame(symbol_id)
-            if frame is None:
-                continue
+            made: dict[int, bytes | None] = {}
             for client in self._clients.get(symbol_id, set()) | everywhere:
-                if client.lagging:
+                version = client.lane.version
+                if version not in made:
+                    made[version] = self._frame(symbol_id, version)
+                frame = made[version]
+                if client.lagging or client.replay is not None:
                     client.enigma_missed = True
-                else:
+                elif frame is not None:
                     client.write(frame)
                     self.messages += 1
 
@@ -93,11 +106,15 @@ class EnigmaChannel:
     def _send_current(self, client: Client, ids: Iterable[int]) -> None:
         named = set(ids)
         listed = (symbol.id for symbol in self._symbols) if 0 in named else named
-        frames = [frame for frame in map(self._frame, listed) if frame is not None]
+        version = client.lane.version
+        made = (self._frame(symbol_id, version) for symbol_id in listed)
+        frames = [frame for frame in made if frame is not None]
         if frames and not client.closing:
             client.write(b"".join(frames))
             self.messages += len(frames)
 
-    def _frame(self, symbol_id: int) -> bytes | None:
+    def _frame(self, symbol_id: int, version: int) -> bytes | None:
+        if version == 2:
+            return self._enigma_frame(symbol_id)
         data = self._enigma_of(symbol_id)
         return None if data is None else server_frame(TEXT, orjson.dumps(control.enigma(data)))

@@ -5,13 +5,13 @@ its group only while it takes everything at once. One that does not is LAGGING: 
 costs nothing per batch; `feed.catchup` serves it when its socket drains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tradeback.feed.interest import NOTHING, Interest, InterestTable, address_of
+from tradeback.feed.interest import NOTHING, GroupTable, Interest, address_of
 from tradeback.path import layout as path_at
 from tradeback.path.path import Path
 from tradeback.wire import v1_layout as at
@@ -81,10 +81,11 @@ class Group:
 
 
 class FanOut:
-    """Groups of clients, and what the path's kernel needs to serve them."""
+    """Groups of clients of one version of the feed, and what the path's kernel needs to serve them."""
 
-    def __init__(self, path: Path) -> None:
-        self.interests = InterestTable()
+    def __init__(self, path: Path, interests: GroupTable, version: int) -> None:
+        self.interests = interests
+        self._version = version
         self._path = path
         self._groups: dict[int, Group] = {}
         self._table: NDArray[np.int64] = np.zeros((GROUPS_FIRST, path_at.TABLE_WORDS), np.int64)
@@ -128,16 +129,18 @@ class FanOut:
     def _count(self, word: int) -> int:
         return 0 if self._words is None else int(self._words[word])
 
-    def attach(self) -> None:
-        """Take the kernels. A thread should have imported them before; this runs on the loop thread."""
+    def attach(self, encode_address: int) -> None:
+        """Take the encode kernel, which a thread should have imported before. Loop thread."""
         from tradeback.kernel.crc32 import TABLES_ADDRESS
-        from tradeback.kernel.jit import address
-        from tradeback.wire.v1_kernel import encode_groups
 
         self.interests.context[at.CRC_TABLES] = TABLES_ADDRESS
-        self._words = self._path.add_station(self, address(encode_groups))
+        self._words = self._path.add_station(self, encode_address, self._version)
         self._words[path_at.STATION_CONTEXT] = self.interests.context_address
         self._tell()
+
+    def members(self) -> Iterator[Group]:
+        """All groups with live clients."""
+        return iter(self._groups.values())
 
     def enter(self, client: Subscriber) -> None:
         """Deliver to a client that is not in a group what its interest names, from `position` on."""
@@ -153,6 +156,7 @@ class FanOut:
         group.add(client)
         self._plain += client.plain
         self._path.make_room(self._plain)
+        self._tell()
 
     def leave(self, client: Subscriber) -> None:
         """Deliver to this client no more. Does nothing when it is in no group."""
@@ -163,6 +167,7 @@ class FanOut:
         self._plain -= client.plain
         if self.interests.leave(group.index):
             del self._groups[group.index]
+            self._tell()
 
     def stalled(self, client: Subscriber) -> None:
         """This client's socket is full: it leaves its group, once the batch at hand is through."""
@@ -225,3 +230,4 @@ class FanOut:
     def _tell(self) -> None:
         if self._words is not None:
             self._words[path_at.STATION_TABLE] = address_of(self._table)
+            self._words[path_at.STATION_GROUPS] = len(self._groups)

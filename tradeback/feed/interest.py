@@ -32,18 +32,18 @@ def address_of(array: NDArray[np.generic]) -> int:
     return int(array.ctypes.data)
 
 
-class InterestTable:
-    """Groups by key, and the tables in which the encode kernel looks them up.
+class GroupTable:
+    """Groups by key, and the tables in which an encode kernel looks them up.
 
-    `context` (int64[CONTEXT_WORDS]) is what the kernel gets; its layout is `wire.v1_layout`.
+    `context` (int64[words]) is what the kernel gets; the layout of its first part is `wire.v1_layout`. A key
+    is a set of subjects, of which there are `subjects`: for version 1 the symbol ids.
     """
 
-    def __init__(self) -> None:
-        self.context: NDArray[np.int64] = np.zeros(at.CONTEXT_WORDS, np.int64)
+    def __init__(self, subjects: int, words: int, group_words: int) -> None:
+        self.context: NDArray[np.int64] = np.zeros(words, np.int64)
         self.context_address = address_of(self.context)
-        self.last_price: NDArray[np.float64] = np.zeros(SYMBOL_IDS, np.float64)
-        self.trades_seen: NDArray[np.int64] = np.zeros(SYMBOL_IDS, np.int64)
-        self._heads: NDArray[np.int32] = np.zeros((SYMBOL_IDS, 2), np.int32)
+        self._group_words = group_words
+        self._heads: NDArray[np.int32] = np.zeros((subjects, 2), np.int32)
         self._capacities: dict[int, int] = {}
         self._pool: NDArray[np.int32] = np.zeros(POOL_FIRST, np.int32)
         self._pool_used = 0
@@ -52,11 +52,8 @@ class InterestTable:
         self._references: list[int] = []
         self._free: list[int] = []
         self._grow_groups(GROUPS_FIRST)
-        self.grow_arena(ARENA_BYTES_FIRST)
         self.context[at.HEADS] = address_of(self._heads)
         self.context[at.POOL] = address_of(self._pool)
-        self.context[at.LAST_PRICE] = address_of(self.last_price)
-        self.context[at.TRADES_SEEN] = address_of(self.trades_seen)
 
     def __len__(self) -> int:
         """Number of living groups."""
@@ -69,9 +66,9 @@ class InterestTable:
             raise KeyError(f"no group has index {index}")
         return key
 
-    def groups_of(self, symbol_id: int) -> list[int]:
-        """Indexes of the groups that name this symbol (0: that want every symbol), in no order."""
-        start, count = (int(word) for word in self._heads[symbol_id])
+    def groups_of(self, subject: int) -> list[int]:
+        """Indexes of the groups that name this subject (0: that want every symbol), in no order."""
+        start, count = (int(word) for word in self._heads[subject])
         return [int(index) for index in self._pool[start : start + count]]
 
     def join(self, key: Interest) -> int:
@@ -117,7 +114,7 @@ class InterestTable:
         self._keys.extend([None] * (count - known))
         self._references.extend([0] * (count - known))
         self._free.extend(range(count - 1, known - 1, -1))
-        self._groups = np.zeros((count, at.GROUP_WORDS), np.int64)
+        self._groups = np.zeros((count, self._group_words), np.int64)
         self.touched: NDArray[np.int64] = np.zeros((count, at.TOUCHED_WORDS), np.int64)
         self.context[at.GROUPS] = address_of(self._groups)
         self.context[at.TOUCHED] = address_of(self.touched)
@@ -166,6 +163,18 @@ class InterestTable:
         self._heads[symbol_id, 0] = place
         self._capacities[symbol_id] = capacity
         self._pool_used = place + capacity
+
+
+class InterestTable(GroupTable):
+    """Version 1: keys are sets of symbol ids. Also notes every symbol's last price and counts its trades."""
+
+    def __init__(self) -> None:
+        super().__init__(SYMBOL_IDS, at.CONTEXT_WORDS, at.GROUP_WORDS)
+        self.last_price: NDArray[np.float64] = np.zeros(SYMBOL_IDS, np.float64)
+        self.trades_seen: NDArray[np.int64] = np.zeros(SYMBOL_IDS, np.int64)
+        self.context[at.LAST_PRICE] = address_of(self.last_price)
+        self.context[at.TRADES_SEEN] = address_of(self.trades_seen)
+        self.grow_arena(ARENA_BYTES_FIRST)
 
 
 def union(first: Interest, more: Iterable[int]) -> Interest:

@@ -1,8 +1,8 @@
 """When a client that reads too slowly is waited for, and when it is given up. Pure.
 
-Version 1 has three rungs (wire.md section 4): live, lagging (served conflated when it drains), gone.
-A lagging client may stay as long as it takes something now and then and the tape still holds in
-memory what it missed.
+Three rungs (wire.md section 4): live, lagging (served when it drains: version 1 conflated, version 2 every
+trade and the latest quotes), gone. A lagging client may stay as long as it takes something now and then
+and the tape still holds in memory what it missed.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ class LagWatch:
     since_s: float
     unsent: int
 
-    def judge(self, now_s: float, unsent: int, lag_max_s: float, cursor: int, oldest_hot: int) -> Verdict:
+    def judge(self, now_s: float, unsent: int, lag_max_s: float, *, behind: bool) -> Verdict:
         """Look again. Anything taken since the last look starts the clock anew."""
         if unsent < self.unsent:
             self.since_s = now_s
         self.unsent = unsent
-        if cursor < oldest_hot:
+        if behind:
             return Verdict.BEHIND
         if now_s - self.since_s >= lag_max_s:
             return Verdict.STUCK

@@ -14,7 +14,8 @@ from typing import Final
 
 WS_PATH: Final = "/api/v1/ws"
 V1: Final = "tradeback.v1"
-KNOWN: Final = (V1,)
+V2: Final = "tradeback.v2"
+KNOWN: Final = (V2, V1)
 """Subprotocols by preference."""
 _VERSION: Final = "13"  # RFC 6455 section 4.1
 _NONCE_BYTES: Final = 16
@@ -25,6 +26,11 @@ class Accepted:
     """The upgrade goes on. `subprotocol` is echoed; None when the client named none."""
 
     subprotocol: str | None
+
+    @property
+    def version(self) -> int:
+        """Version of the feed that the client gets."""
+        return 2 if self.subprotocol == V2 else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,27 @@
-"""What a client's request does: subscribe, unsubscribe, ping, and the errors.
+"""What a client's request does: subscribe, unsubscribe, resume, ping, and the errors.
 
-A subscribe is answered with `subscribed`, then come the last known prices of the symbols that are new
-to this client (volume 0; only symbols that have a price), then live entries: in this order and with
+A subscribe is answered with `subscribed`, then comes what is known of the symbols that are new to this
+client (see the lanes), then live entries: in this order and with
 nothing between, because everything happens before the loop reads the next batch. A symbol that was
 subscribed already is named in the answer again but gets no second snapshot, since its volumes go on
 adding up. Channels that are switched off and unknown names of the same request come last, as one error
 each; the rest works.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import orjson
 from picows import WSCloseCode
 
-from tradeback.feed.catchup import CatchUp
 from tradeback.feed.client import Client
 from tradeback.feed.enigma import EnigmaChannel
-from tradeback.feed.fanout import FanOut
-from tradeback.feed.interest import EVERYTHING, Interest, union, without
+from tradeback.feed.interest import EVERYTHING, without
+from tradeback.feed.lane_v2 import LaneV2
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig
 from tradeback.model.limits import CLIENT_ERRORS_MAX
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.wire import control
-from tradeback.wire.frames import v1_frames
-from tradeback.wire.v1 import ENTRY, Entries
-
-LatestPrice = Callable[[int], float | None]
-"""Last known trade price of a symbol id from before the feed's first batch, or None."""
 
 
 class Requests:
@@ -39,18 +31,14 @@ class Requests:
         self,
         clock: Clock,
         symbols: SymbolTable,
-        fanout: FanOut,
-        catchup: CatchUp,
+        v2: LaneV2,
         enigma: EnigmaChannel,
-        latest_price: LatestPrice,
         features: FeatureConfig,
     ) -> None:
         self._clock = clock
         self._symbols = symbols
-        self._fanout = fanout
-        self._catchup = catchup
+        self._v2 = v2
         self._enigma = enigma
-        self._latest_price = latest_price
         self._disabled = {} if features.enigma_enabled else {control.ENIGMA: "feature.enigma_enabled"}
         self.served = 0
         self.refused: dict[str, int] = dict.fromkeys(sorted(control.ERROR_CODES), 0)
@@ -62,12 +50,15 @@ class Requests:
         except orjson.JSONDecodeError as error:
             self.refuse(client, control.error(control.BAD_JSON, f"not JSON: {error}"))
             return
-        request = control.parse(message)
+        request = control.parse(message, client.lane.version)
         self.served += 1
         if isinstance(request, control.Subscribe):
             self._subscribe(client, request)
         elif isinstance(request, control.Unsubscribe):
             self._unsubscribe(client, request)
+        elif isinstance(request, control.Resume):
+            if not self._v2.resume(client, request.epoch, request.sequence):
+                self._v2.refresh(client)
         elif isinstance(request, control.Ping):
             _send(client, control.pong(self._clock.wall_ns() // 1_000_000))
         else:
@@ -88,10 +79,9 @@ class Requests:
         symbols, unknown = self._resolve(request.names, request.everything)
         channels = [channel for channel in request.channels if channel not in self._disabled]
         if channels and (symbols or request.everything):
-            _send(client, control.subscribed(symbols))
+            _send(client, control.subscribed(symbols, client.lane.position(client)))
             asked = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
-            if control.TRADES in channels:
-                self._subscribe_trades(client, asked, symbols)
+            client.lane.subscribe(client, tuple(channels), asked, symbols)
             if control.ENIGMA in channels:
                 self._enigma.subscribe(client, asked)
         for channel in request.channels:
@@ -101,36 +91,17 @@ class Requests:
         if unknown:
             self.refuse(client, control.unknown_symbols(unknown))
 
-    def _subscribe_trades(self, client: Client, asked: Interest, symbols: list[Symbol]) -> None:
-        held = client.interest
-        fresh = [] if held == EVERYTHING else [symbol.id for symbol in symbols if symbol.id not in held]
-        entries = self._snapshot(fresh)
-        if len(entries):
-            client.write(v1_frames(entries))
-        self._catchup.learn(asked)
-        self._change(client, union(held, asked))
-
     def _unsubscribe(self, client: Client, request: control.Unsubscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
         if symbols or request.everything:
             gone = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
             known = [symbol.id for symbol in self._symbols]
-            if control.TRADES in request.channels:
-                self._change(client, without(client.interest, gone, known))
+            client.lane.unsubscribe(client, request.channels, gone, known)
             if control.ENIGMA in request.channels:
                 self._enigma.change(client, without(client.enigma, gone, known))
             _send(client, control.unsubscribed(symbol.symbol for symbol in symbols))
         if unknown:
             self.refuse(client, control.unknown_symbols(unknown))
-
-    def _change(self, client: Client, interest: Interest) -> None:
-        """Move a client to the group of another interest; a lagging one joins it when it has drained."""
-        if interest == client.interest:
-            return
-        self._fanout.leave(client)
-        client.interest = interest
-        if not client.lagging and not client.closing:
-            self._fanout.enter(client)
 
     def _resolve(self, names: tuple[str, ...], everything: bool) -> tuple[list[Symbol], list[str]]:
         """The symbols with these names, each once, and the names that mean nothing here."""
@@ -143,16 +114,6 @@ class Requests:
             else:
                 found[symbol.id] = symbol
         return list(found.values()), unknown
-
-    def _snapshot(self, ids: list[int]) -> Entries:
-        """Last known prices with volume 0, of those symbols that have one."""
-        last_price = self._fanout.interests.last_price
-        rows = []
-        for symbol_id in ids:
-            price: float | None = float(last_price[symbol_id]) or self._latest_price(symbol_id)
-            if price:
-                rows.append((symbol_id, price, 0.0))
-        return np.array(rows, ENTRY)
 
 
 def _send(client: Client, answer: dict[str, Any]) -> None:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 import orjson
 from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from tradeback.feed.catchup import CatchUp
 from tradeback.feed.client import Client
 from tradeback.feed.counts import Counts, families
 from tradeback.feed.enigma import EnigmaChannel, EnigmaOf
-from tradeback.feed.fanout import FanOut
+from tradeback.feed.known import Known, enigma_message, latest_of, nothing_known
 from tradeback.feed.ladder import LagWatch, Verdict
+from tradeback.feed.lane import Lane
+from tradeback.feed.lane_v1 import LaneV1, LatestPrice
+from tradeback.feed.lane_v2 import LaneV2
 from tradeback.feed.negotiate import Declined, negotiate
-from tradeback.feed.requests import LatestPrice, Requests
+from tradeback.feed.requests import Requests
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig, FeedConfig
 from tradeback.model.symbols import SymbolTable
@@ -26,7 +28,6 @@ from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
 from tradeback.path.path import Path
 from tradeback.wire import control
-from tradeback.wire.frames import v1_frames
 
 SWEEP_S = 1.0
 """How often clients are looked after: pings, stuck readers."""
@@ -36,6 +37,8 @@ PONG_WAIT_S = 30.0
 """A client that is silent this long after a ping is cut."""
 DRAIN_S = 1.0
 """How long `close` waits for clients to answer their CLOSE."""
+REASON_BYTES_MAX = 120
+"""A CLOSE frame has room for 123 bytes of text (RFC 6455 section 5.5)."""
 ALL_FEATURES = FeatureConfig()
 """Nothing switched off."""
 
@@ -53,7 +56,8 @@ def no_enigma(symbol_id: int) -> None:
 class Feed:
     """The WebSocket feed over one tape, a station of `path`.
 
-    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `features`:
+    `latest_price` and `enigma_of` ask the derived series by symbol id; both may answer None. `known` is that
+    series itself (version 2 sends it in full), once there is one. `features`:
     without binary_websocket every upgrade gets a 404, without enigma_enabled the channel is refused.
     """
 
@@ -66,6 +70,7 @@ class Feed:
         *,
         latest_price: LatestPrice = no_price,
         enigma_of: EnigmaOf = no_enigma,
+        known: Known = nothing_known,
         features: FeatureConfig = ALL_FEATURES,
     ) -> None:
         self._enabled = features.binary_websocket
@@ -75,21 +80,25 @@ class Feed:
         self.now_s = 0.0
         """The loop's time at the last sweep: good enough for idleness, and free."""
         self.clients: set[Client] = set()
-        self.fanout = FanOut(path)
         self.publish_latency = path.publish_latency
         self.ping_idle_s = PING_IDLE_S
         self.pong_wait_s = PONG_WAIT_S
         self._config = config
         self._clock = clock
         self.path = path
-        self._tape = tape = path.tape
-        self._catchup = CatchUp(tape, symbols)
-        self.enigma = EnigmaChannel(symbols, self.fanout.interests.trades_seen, enigma_of)
-        self.requests = Requests(
-            clock, symbols, self.fanout, self._catchup, self.enigma, latest_price, features
-        )
-        self.lagging: set[Client] = set()
+        self._tape = path.tape
         self.counts = Counts()
+        self.v1 = LaneV1(path, symbols, latest_price, self.counts)
+        self.v2 = LaneV2(path, symbols, latest_of(known), self.counts, self._live_again, self._lost)
+        self.lanes: tuple[Lane, ...] = (self.v1, self.v2)
+        self.enigma = EnigmaChannel(
+            symbols,
+            self.v1.table.trades_seen,
+            enigma_of,
+            lambda symbol_id: enigma_message(known(), symbol_id, path.tape, clock.wall_ns()),
+        )
+        self.requests = Requests(clock, symbols, self.v2, self.enigma, features)
+        self.lagging: set[Client] = set()
         self._since_ns = clock.wall_ns()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty: asyncio.Event | None = None
@@ -107,10 +116,10 @@ class Feed:
         Loop thread; the kernel modules were imported by a thread before.
         """
         self.path.attach()
-        self.fanout.attach()
-        self._catchup.attach()
+        for lane in self.lanes:
+            lane.attach()
         for client in self.lagging:
-            client.cursor = self.fanout.position
+            client.cursor = client.lane.fanout.position
         self._since_ns = self._clock.wall_ns()
 
     def start(self) -> None:
@@ -123,6 +132,7 @@ class Feed:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        await self.v2.replays.close()
         for client in list(self.clients):
             client.close(WSCloseCode.GOING_AWAY, "the server is stopping")
         if self.clients:
@@ -136,7 +146,7 @@ class Feed:
     @property
     def ready(self) -> bool:
         """True once the kernels are attached."""
-        return self.fanout.attached
+        return self.v1.fanout.attached
 
     # The front's side.
 
@@ -150,7 +160,7 @@ class Feed:
         if len(self.clients) >= self._config.clients_max:
             self.counts.refused += 1
             return _decline(Declined(503, "too_many_clients", "the feed is full; try again later"))
-        client = Client(self)
+        client = Client(self, self.v2 if outcome.version == 2 else self.v1)
         if outcome.subprotocol is None:
             return client
         response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": outcome.subprotocol})
@@ -170,7 +180,7 @@ class Feed:
 
     def leaving(self, client: Client) -> None:
         """Nothing is delivered to this client any more."""
-        self.fanout.leave(client)
+        client.lane.leaving(client)
         self.enigma.change(client, frozenset())
         self.lagging.discard(client)
 
@@ -190,33 +200,41 @@ class Feed:
         if client.lagging:
             return
         client.lagging = True
-        client.cursor = self.fanout.position
+        client.cursor = client.lane.fanout.position
         client.watch = LagWatch(asyncio.get_running_loop().time(), client.unsent_bytes())
         self.lagging.add(client)
         self.counts.lagged += 1
-        self.fanout.stalled(client)
+        client.lane.fanout.stalled(client)
         client.transport.pause_reading()
 
     def drained(self, client: Client) -> None:
         """A client has taken everything: it gets what it missed, conflated, and is live again."""
-        if client.cursor < self._oldest_hot():
+        if client.lane.behind(client, self._oldest_hot()):
             self._give_up(client, Verdict.BEHIND)
             return
         client.lagging = False
         self.lagging.discard(client)
-        entries = self._catchup.entries(client.interest, client.cursor, self.fanout.position)
-        if len(entries):
-            self.counts.conflated += len(entries)
-            client.write(v1_frames(entries))
+        client.lane.drained(client)
+        if not client.lagging and client.replay is None:
+            self._live_again(client)
+        elif not client.lagging:
+            client.transport.resume_reading()
+
+    def _live_again(self, client: Client) -> None:
+        """A client has caught up: now what waited meanwhile."""
         if not client.lagging:
             self.enigma.drained(client)
         if client.lagging:
             return
         client.watch = None
-        self.fanout.enter(client)
         self._serve_deferred(client)
         if not client.lagging and not client.closing:
             client.transport.resume_reading()
+
+    def _lost(self, client: Client, reason: str) -> None:
+        """A client cannot be brought up to date any more."""
+        self.counts.aborted += 1
+        client.close(WSCloseCode.TRY_AGAIN_LATER, reason[:REASON_BYTES_MAX])
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call back once."""
@@ -229,7 +247,7 @@ class Feed:
         for place, text in enumerate(waiting):
             if client.closing:
                 return
-            if client.lagging:
+            if client.lagging or client.replay is not None:
                 client.deferred = waiting[place:]
                 return
             self.request(client, text)
@@ -243,11 +261,15 @@ class Feed:
         self._arm_sweep()
         now_s = self.now_s = asyncio.get_running_loop().time()
         oldest = self._oldest_hot()
+        self.v2.beat(self._clock.wall_ns())
         for client in list(self.lagging):
             if client.watch is None:
                 continue
             verdict = client.watch.judge(
-                now_s, client.unsent_bytes(), self._config.lag_max_s, client.cursor, oldest
+                now_s,
+                client.unsent_bytes(),
+                self._config.lag_max_s,
+                behind=client.lane.behind(client, oldest),
             )
             if verdict is not Verdict.WAIT:
                 self._give_up(client, verdict)

@@ -58,6 +58,10 @@ STATION_ENCODED: Final = 3
 STATION_FRAMES: Final = 4
 """Counter: frames sent, all clients together."""
 STATION_BYTES: Final = 5
+STATION_VERSION: Final = 6
+"""1 or 2. A version 2 encoder is told epoch, sequence and publish time of what it encodes."""
+STATION_GROUPS: Final = 7
+"""How many groups have clients. Without one version 2 encodes nothing; version 1 keeps prices anyhow."""
 
 TABLE_FDS: Final = 0
 """Address of int32[...]: sockets that take bytes by send(2)."""

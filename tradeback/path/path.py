@@ -20,6 +20,7 @@ class HotTape(Protocol):
     rows_address: int
     hot_rows: int
     next_sequence: int
+    epoch: int
 
 
 class Station(Protocol):
@@ -58,7 +59,7 @@ class Path:
         self._stations: list[Station] = []
         self._derived: Derives | None = None
         self._timespec = np.zeros(2, np.int64)
-        self._serve: Callable[[int, int, int, int, int], int] | None = None
+        self._serve: Callable[[int, int, int, int, int, int, int], int] | None = None
         self.words[at.ROWS] = tape.rows_address
         self.words[at.HOT_ROWS] = tape.hot_rows
         latency = self.publish_latency
@@ -82,7 +83,7 @@ class Path:
 
         self._serve = entry(serve)
 
-    def add_station(self, station: Station, encode_address: int) -> NDArray[np.int64]:
+    def add_station(self, station: Station, encode_address: int, version: int = 1) -> NDArray[np.int64]:
         """Serve this one too, behind those before it. Returns its words (a view) for it to fill.
 
         ValueError when there are STATIONS_MAX already.
@@ -93,6 +94,7 @@ class Path:
         start = at.FIRST_STATION + at.STATION_WORDS * index
         words = self.words[start : start + at.STATION_WORDS]
         words[at.STATION_ENCODE] = encode_address
+        words[at.STATION_VERSION] = version
         self._stations.append(station)
         self.words[at.STATIONS] = len(self._stations)
         return words
@@ -113,7 +115,7 @@ class Path:
         """Serve `n` committed records, contiguous in the ring. RuntimeError before `attach`."""
         if self._serve is None:
             raise RuntimeError("records came before attach(): the kernels are not loaded")
-        if self._serve(self.address, self._row(first_sequence), n, 0, 0):
+        if self._serve(self.address, self._row(first_sequence), n, first_sequence, self.tape.epoch, 0, 0):
             self._go_on(first_sequence, n)
 
     def attend(self, first_sequence: int, n: int) -> None:
@@ -140,4 +142,4 @@ class Path:
                 station.grow()
             else:
                 station.left_over(self._rests[: int(view[at.REST_COUNT])], first + done)
-            attention = self._serve(self.address, self._row(first), n, index, done)
+            attention = self._serve(self.address, self._row(first), n, first, self.tape.epoch, index, done)

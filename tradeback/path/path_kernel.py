@@ -20,6 +20,7 @@ from tradeback.model.limits import BATCH_ROWS_MAX
 from tradeback.model.record import TRADE
 from tradeback.path import layout as at
 from tradeback.wire import v1_layout as wire
+from tradeback.wire import v2_layout as v2
 
 _send: Any = types.ExternalFunction("send", types.int64(types.int32, types.int64, types.int64, types.int32))
 _write: Any = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
@@ -79,10 +80,23 @@ def _send_touched(path: Any, station: Any, context: Any) -> Any:
 
 
 @helper
-def _serve_station(path: Any, station: Any, rows: Any, n: Any, done: Any) -> Any:
+def _wall_ns(path: Any) -> Any:
+    timespec = load_i64(path + 8 * at.TIMESPEC)
+    _clock(_REALTIME, timespec)
+    return load_i64(timespec) * 1_000_000_000 + load_i64(timespec + 8)
+
+
+@helper
+def _serve_station(path: Any, station: Any, rows: Any, n: Any, first: Any, epoch: Any, done: Any) -> Any:
     """Encode and send the records from `done` on. Returns (how many are done, attention)."""
     encode = load_i64(station + 8 * at.STATION_ENCODE)
     context = load_i64(station + 8 * at.STATION_CONTEXT)
+    if load_i64(station + 8 * at.STATION_VERSION) == 2:
+        if load_i64(station + 8 * at.STATION_GROUPS) == 0:
+            return n, at.NOTHING
+        store_64(context + 8 * v2.EPOCH, epoch)
+        store_64(context + 8 * v2.SEQUENCE, first + done)
+        store_64(context + 8 * v2.PUBLISH_NS, _wall_ns(path))
     while done < n:
         consumed = call_3(encode, context, rows + ROW_BYTES * done, n - done)
         if consumed == 0:
@@ -109,9 +123,7 @@ def _stamp(path: Any, rows: Any, n: Any) -> None:
     if trades == 0:
         return
     _add(path + 8 * at.TRADES, trades)
-    timespec = load_i64(path + 8 * at.TIMESPEC)
-    _clock(_REALTIME, timespec)
-    lag = (load_i64(timespec) * 1_000_000_000 + load_i64(timespec + 8) - recv_ns) // 1_000
+    lag = (_wall_ns(path) - recv_ns) // 1_000
     sums = load_i64(path + 8 * at.LATENCY_SUMS)
     if lag < 0:
         _add(sums + 8, trades)
@@ -126,11 +138,11 @@ def _stamp(path: Any, rows: Any, n: Any) -> None:
 
 
 @helper
-def _serve(path: Any, rows: Any, n: Any, first_station: Any, done: Any) -> Any:
+def _serve(path: Any, rows: Any, n: Any, first: Any, epoch: Any, first_station: Any, done: Any) -> Any:
     """Serve `n` records from address `rows` on; returns the attention word."""
     for index in range(first_station, load_i64(path + 8 * at.STATIONS)):
         station = path + 8 * at.FIRST_STATION + _STATION_BYTES * index
-        done, attention = _serve_station(path, station, rows, n, done)
+        done, attention = _serve_station(path, station, rows, n, first, epoch, done)
         if attention != at.NOTHING:
             store_64(path + 8 * at.AT_STATION, index)
             store_64(path + 8 * at.AT_ROW, done)
@@ -146,13 +158,14 @@ def _serve(path: Any, rows: Any, n: Any, first_station: Any, done: Any) -> Any:
     return at.NOTHING
 
 
-@kernel("int64(int64,int64,int64,int64,int64)", keep_lock=True)
-def serve(path: Any, rows: Any, n: Any, station: Any, done: Any) -> Any:
+@kernel("int64(int64,int64,int64,int64,int64,int64,int64)", keep_lock=True)
+def serve(path: Any, rows: Any, n: Any, first: Any, epoch: Any, station: Any, done: Any) -> Any:
     """Serve `n` committed records from address `rows` on, going on at `station`, record `done`.
 
-    Returns NOTHING, or why Python has to go on (AT_STATION, AT_ROW, REST_COUNT say where).
+    `first` is the sequence of the first of them. Returns NOTHING, or why Python has to go on (AT_STATION,
+    AT_ROW, REST_COUNT say where).
     """
-    attention = _serve(path, rows, n, station, done)
+    attention = _serve(path, rows, n, first, epoch, station, done)
     store_64(path + 8 * at.ATTENTION, attention)
     return attention
 
@@ -198,7 +211,7 @@ def pump(
         size = ROW_BYTES * count
         if first + count <= limit and _write(descriptor, row, size) == size:
             store_64(path + 8 * at.COMMITTED, 1)
-            store_64(path + 8 * at.ATTENTION, _serve(path, row, count, 0, 0))
+            store_64(path + 8 * at.ATTENTION, _serve(path, row, count, first, epoch, 0, 0))
         else:
             store_64(path + 8 * at.COMMITTED, 0)
     return count

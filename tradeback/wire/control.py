@@ -1,12 +1,14 @@
-"""Control messages of the feed, version 1: parsed objects to typed requests, and the answers. Pure.
+"""Control messages of the feed: parsed objects to typed requests, and the answers. Pure.
 
 JSON text both ways; reading and writing JSON is the caller's business. Requests:
 
     {"type":"subscribe","symbols":["BTCUSDT"],"channels":["trades"]}    symbols may be "*" = all
     {"type":"unsubscribe","symbols":["BTCUSDT"]}                        without channels: from all of them
     {"type":"ping"}
+    {"type":"resume","epoch":E,"sequence":N}                            version 2
 
-Answers: subscribed, unsubscribed, pong, enigma, and error with one of the codes below.
+Answers: subscribed, unsubscribed, pong, enigma (version 1), resumed or resume_refused (version 2), and error
+with one of the codes below.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,9 +22,15 @@ Message = dict[str, Any]
 
 TRADES: Final = "trades"
 ENIGMA: Final = "enigma"
+QUOTES: Final = "quotes"
+GAPS: Final = "gaps"
 CHANNELS: Final = (TRADES, ENIGMA)
 """What version 1 carries."""
+CHANNELS_V2: Final = (TRADES, QUOTES, ENIGMA, GAPS)
 EVERY_SYMBOL: Final = "*"
+EPOCH_MAX: Final = (1 << 32) - 1
+SEQUENCE_MAX: Final = (1 << 53) - 1
+"""What a JavaScript number holds exactly."""
 
 UNKNOWN_SYMBOL: Final = "unknown_symbol"
 BAD_JSON: Final = "bad_json"
@@ -62,6 +70,14 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Wants everything from `sequence` of `epoch` on."""
+
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A request that is answered with an error and nothing else."""
 
@@ -69,24 +85,40 @@ class Refused:
     message: str
 
 
-Request = Subscribe | Unsubscribe | Ping | Refused
+Request = Subscribe | Unsubscribe | Ping | Resume | Refused
 
 
-def parse(message: object) -> Request:
-    """A decoded JSON value to a request. Never raises: what is wrong comes back as `Refused`."""
+def parse(message: object, version: int = 1) -> Request:
+    """A decoded JSON value to a request of a feed version. Never raises: what is wrong comes as `Refused`."""
     if not isinstance(message, Mapping):
         return Refused(BAD_REQUEST, 'a message is an object such as {"type":"ping"}')
     kind = message.get("type")
     if kind == "ping":
         return Ping()
     if kind == "subscribe" or kind == "unsubscribe":
-        return _parse_symbols(str(kind), message)
+        return _parse_symbols(str(kind), message, version)
+    if kind == "resume" and version > 1:
+        return _parse_resume(message)
+    known = ("subscribe", "unsubscribe", "ping") if version == 1 else _KINDS_V2
     if not isinstance(kind, str):
-        return Refused(BAD_REQUEST, 'a message has a "type": subscribe, unsubscribe or ping')
-    return Refused(UNKNOWN_TYPE, f"type {_short(kind)} is not known; known: subscribe, unsubscribe, ping")
+        return Refused(BAD_REQUEST, f'a message has a "type": {", ".join(known[:-1])} or {known[-1]}')
+    return Refused(UNKNOWN_TYPE, f"type {_short(kind)} is not known; known: {', '.join(known)}")
 
 
-def _parse_symbols(kind: str, message: Mapping[Any, Any]) -> Request:
+_KINDS_V2: Final = ("subscribe", "unsubscribe", "ping", "resume")
+
+
+def _parse_resume(message: Mapping[Any, Any]) -> Request:
+    epoch, sequence = message.get("epoch"), message.get("sequence")
+    for name, value, most in (("epoch", epoch, EPOCH_MAX), ("sequence", sequence, SEQUENCE_MAX)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            return Refused(BAD_REQUEST, f'resume needs "{name}": an integer from 1 to {most}')
+    assert isinstance(epoch, int)
+    assert isinstance(sequence, int)
+    return Resume(epoch, sequence)
+
+
+def _parse_symbols(kind: str, message: Mapping[Any, Any], version: int) -> Request:
     listed = message.get("symbols")
     if listed == EVERY_SYMBOL:
         listed = [EVERY_SYMBOL]
@@ -99,7 +131,9 @@ def _parse_symbols(kind: str, message: Mapping[Any, Any]) -> Request:
         )
     if not all(isinstance(name, str) and name for name in listed):
         return Refused(BAD_REQUEST, f'every entry of "symbols" in {kind} is a name')
-    channels = _parse_channels(message.get("channels"), (TRADES,) if kind == "subscribe" else CHANNELS)
+    carried = CHANNELS if version == 1 else CHANNELS_V2
+    default = (TRADES,) if kind == "subscribe" else carried
+    channels = _parse_channels(message.get("channels"), default, carried, version)
     if isinstance(channels, Refused):
         return channels
     names = tuple(dict.fromkeys(name for name in listed if name != EVERY_SYMBOL))
@@ -107,18 +141,21 @@ def _parse_symbols(kind: str, message: Mapping[Any, Any]) -> Request:
     return made(names, EVERY_SYMBOL in listed, channels)
 
 
-def _parse_channels(listed: object, default: tuple[str, ...]) -> tuple[str, ...] | Refused:
+def _parse_channels(
+    listed: object, default: tuple[str, ...], carried: tuple[str, ...], version: int
+) -> tuple[str, ...] | Refused:
     if listed is None:
         return default
-    allowed = ", ".join(CHANNELS)
+    allowed = ", ".join(carried)
     if not isinstance(listed, list) or not listed:
-        return Refused(BAD_REQUEST, f'"channels" is a list; tradeback.v1 carries {allowed}')
+        return Refused(BAD_REQUEST, f'"channels" is a list; tradeback.v{version} carries {allowed}')
     for name in listed:
-        if name not in CHANNELS:
+        if name not in carried:
             return Refused(
-                BAD_REQUEST, f"channel {_short(name)} is not in tradeback.v1, which carries {allowed}"
+                BAD_REQUEST,
+                f"channel {_short(name)} is not in tradeback.v{version}, which carries {allowed}",
             )
-    return tuple(name for name in CHANNELS if name in listed)
+    return tuple(name for name in carried if name in listed)
 
 
 def _short(value: object) -> str:
@@ -127,8 +164,11 @@ def _short(value: object) -> str:
     return text if len(text) <= 2 * SYMBOL_BYTES_MAX else f"{text[: 2 * SYMBOL_BYTES_MAX]}..."
 
 
-def subscribed(symbols: Iterable[Symbol]) -> Message:
-    """Answer to subscribe: the wire id and the decimals of each symbol."""
+def subscribed(symbols: Iterable[Symbol], position: tuple[int, int] | None = None) -> Message:
+    """Answer to subscribe: the wire id and the decimals of each symbol.
+
+    With `position` (version 2) also the epoch and the sequence from which on records are delivered.
+    """
     described = {
         symbol.symbol: {
             "id": symbol.id,
@@ -137,12 +177,25 @@ def subscribed(symbols: Iterable[Symbol]) -> Message:
         }
         for symbol in symbols
     }
-    return {"type": "subscribed", "symbols": described}
+    answer: Message = {"type": "subscribed", "symbols": described}
+    if position is not None:
+        answer["epoch"], answer["sequence"] = position
+    return answer
 
 
 def unsubscribed(names: Iterable[str]) -> Message:
     """Answer to unsubscribe: the names that are no longer delivered."""
     return {"type": "unsubscribed", "symbols": list(names)}
+
+
+def resumed(epoch: int, first: int, until: int) -> Message:
+    """Answer to resume: the records from `first` on follow, up to `until` (exclusive), then live ones."""
+    return {"type": "resumed", "epoch": epoch, "sequence": first, "until": until}
+
+
+def resume_refused(reason: str) -> Message:
+    """Answer to resume: nothing of it is delivered; a snapshot follows, then live records."""
+    return {"type": "resume_refused", "reason": reason}
 
 
 def pong(wall_ms: int) -> Message:

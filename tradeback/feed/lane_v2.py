@@ -1,0 +1,218 @@
+"""Version 2 of the feed: exact, complete, resumable.
+
+A client that falls behind loses no trade: when its socket takes bytes again it is served from the tape,
+quotes conflated to the latest of each symbol, until it has caught up (see `feed.replay`). One that was away
+asks for everything since its last sequence, and gets all of it or a refusal.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+from tradeback.feed.client import Client
+from tradeback.feed.counts import Counts
+from tradeback.feed.fanout import FanOut
+from tradeback.feed.interest import NOTHING, Interest
+from tradeback.feed.replay import Encoder, Replay, Replays, Tape
+from tradeback.feed.subjects import news, subjects_of, union, without
+from tradeback.feed.v2_table import V2Scratch, V2Table
+from tradeback.model.record import QUOTE, TRADE, Rows, empty_rows
+from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.path.path import Path
+from tradeback.tape.cursor import Cursor
+from tradeback.wire import control
+from tradeback.wire import v2_layout as at
+from tradeback.wire.frames import BINARY, server_frame
+from tradeback.wire.v2_encode import heartbeat
+
+LatestState = Callable[[int], Any]
+"""What is known of a symbol id (`derive.layout.STATE`), or None."""
+
+
+class LaneV2:
+    """See `feed.lane`."""
+
+    version = 2
+
+    def __init__(
+        self,
+        path: Path,
+        symbols: SymbolTable,
+        latest: LatestState,
+        counts: Counts,
+        live: Callable[[Client], None],
+        lost: Callable[[Client, str], None],
+    ) -> None:
+        self._scratch = V2Scratch()
+        self.fanout = FanOut(path, V2Table(self._scratch), self.version)
+        self.encoder = Encoder(self._scratch)
+        tape: Any = path.tape  # a full tape wherever version 2 is served
+        self.replays = Replays(tape, self.encoder, lambda client: self._caught_up(client, live), lost)
+        self._tape: Tape = tape
+        self._symbols, self._latest, self._counts = symbols, latest, counts
+        self._beats: dict[int, int] = {}
+
+    def attach(self) -> None:
+        """Take the kernels."""
+        from tradeback.kernel.jit import address
+        from tradeback.wire.v2_kernel import encode_groups_v2
+
+        self.encoder.attach()
+        self.fanout.attach(address(encode_groups_v2))
+
+    def subscribe(
+        self, client: Client, channels: tuple[str, ...], asked: Interest, symbols: list[Symbol]
+    ) -> None:
+        """First what is known of the subjects that are new, or what a resume asked for; then live ones."""
+        for symbol in symbols:
+            self._scratch.learn(symbol)
+        wanted = subjects_of(channels, asked)
+        fresh = news(client.interest, wanted)
+        if not fresh:
+            return
+        held, client.interest = client.interest, union(client.interest, wanted)
+        sequence = self.fanout.position
+        if held == NOTHING:
+            client.live_from = sequence
+        elif client.live_from != sequence:
+            client.live_from = None
+        self.fanout.leave(client)
+        asked_for, client.resume_from = client.resume_from, None
+        if asked_for is not None and self.resume(client, *asked_for):
+            return
+        self._send_snapshot(client, fresh)
+        if not client.lagging and not client.closing:
+            self.fanout.enter(client)
+
+    def unsubscribe(
+        self, client: Client, channels: tuple[str, ...], gone: Interest, known: list[int]
+    ) -> None:
+        """Deliver these no more."""
+        self.fanout.leave(client)
+        client.interest = without(client.interest, subjects_of(channels, gone), known)
+        if not client.lagging and not client.closing:
+            self.fanout.enter(client)
+
+    def position(self, client: Client) -> tuple[int, int]:
+        """From where on records are delivered."""
+        return self._tape.epoch, self.fanout.position
+
+    def resume(self, client: Client, epoch: int, sequence: int) -> bool:
+        """Everything from `sequence` of `epoch` on, then live; or a refusal. True when it is served.
+
+        Before the first subscribe it is only noted, and True.
+        """
+        if client.interest == NOTHING:
+            client.resume_from = epoch, sequence
+            return True
+        reason = self._refusal(client, epoch, sequence)
+        if reason:
+            self._counts.resumes_refused += 1
+            client.send_text(orjson.dumps(control.resume_refused(reason)))
+            return False
+        self._counts.resumed += 1
+        position = self.fanout.position
+        client.send_text(orjson.dumps(control.resumed(epoch, sequence, client.live_from or position)))
+        self.fanout.leave(client)
+        cursor = Cursor(self._tape, sequence, epoch)
+        until = client.live_from if client.live_from != position else None
+        self.replays.begin(Replay(client, cursor, conflate=False, until=until, go_on=position))
+        return True
+
+    def refresh(self, client: Client) -> None:
+        """After a refused resume: what is known of all it wants."""
+        if not client.lagging and not client.closing:
+            self._send_snapshot(client, client.interest)
+
+    def _refusal(self, client: Client, epoch: int, sequence: int) -> str:
+        tape = self._tape
+        if client.live_from is None:
+            return "subscriptions began at different sequences; resume right after the first subscribe"
+        if tape.resume(epoch, sequence) != (epoch, sequence):
+            return f"epoch {epoch}, sequence {sequence} is not of this tape, whose epoch is {tape.epoch}"
+        if sequence > tape.next_sequence:
+            return f"sequence {sequence} is ahead of this tape, which is at {tape.next_sequence}"
+        if sequence < tape.oldest_sequence:
+            return f"sequence {sequence} is gone; the tape holds {tape.oldest_sequence} and later"
+        if sequence > client.live_from:
+            return f"sequence {sequence} is later than the subscription, which began at {client.live_from}"
+        return ""
+
+    def behind(self, client: Client, oldest_hot: int) -> bool:
+        """What it missed is only sent unasked while memory holds it; a resume may go further back."""
+        return client.replay is None and client.cursor < oldest_hot
+
+    def drained(self, client: Client) -> None:
+        """Go on from where it was."""
+        if client.replay is not None:
+            client.replay.awake.set()
+        elif client.interest != NOTHING and client.cursor < self.fanout.position:
+            self._counts.caught_up += 1
+            cursor = Cursor(self._tape, client.cursor)
+            self.replays.begin(Replay(client, cursor, conflate=True))
+        else:
+            self.fanout.enter(client)
+
+    def leaving(self, client: Client) -> None:
+        """Deliver nothing more."""
+        self.fanout.leave(client)
+        if client.replay is not None:
+            client.replay.awake.set()
+
+    def beat(self, wall_ns: int) -> None:
+        """Tell groups to which nothing was sent since the last call where the tape is."""
+        frame = server_frame(BINARY, heartbeat(self._tape.epoch, self.fanout.position, wall_ns))
+        beats = {}
+        for group in list(self.fanout.members()):
+            if self._beats.get(group.index) == group.batches:
+                for client in (*group.plain, *group.others):
+                    client.write(frame)
+            beats[group.index] = group.batches
+        self._beats = beats
+
+    def _caught_up(self, client: Client, live: Callable[[Client], None]) -> None:
+        if not client.lagging:
+            self.fanout.enter(client)
+        live(client)
+
+    def _send_snapshot(self, client: Client, subjects: Interest) -> None:
+        rows = self._known_rows(subjects)
+        if len(rows):
+            sequence = self.fanout.position
+            epoch = self._tape.epoch
+            client.write(self.encoder.once(subjects, rows, epoch, sequence - len(rows), at.FRAME_SNAPSHOT))
+
+    def _known_rows(self, subjects: Interest) -> Rows:
+        """The last trade and the newest quote of every symbol in `subjects`, as records."""
+        found: list[tuple[int, Any]] = []
+        for subject in sorted(subjects):
+            channel, symbol_id = divmod(subject, at.SYMBOL_IDS)
+            if channel in (at.CHANNEL_TRADES, at.CHANNEL_QUOTES):
+                ids: Iterable[int] = [symbol_id] if symbol_id else (symbol.id for symbol in self._symbols)
+                states = ((channel, self._latest(number)) for number in ids)
+                found.extend((channel, state) for channel, state in states if state is not None)
+        rows = empty_rows(len(found))
+        count = 0
+        for channel, state in found:
+            count += _fill(rows[count : count + 1], channel, state)
+        return rows[:count]
+
+
+def _fill(row: Rows, channel: int, state: Any) -> bool:
+    """Write what a state knows as one record; False when it knows nothing of the channel."""
+    row["symbol_id"] = state["symbol_id"]
+    if channel == at.CHANNEL_TRADES and state["trade_id"] >= 0:
+        row["kind"], row["id"], row["recv_ns"] = TRADE, state["trade_id"], state["recv_ns"]
+        row["exchange_us"], row["price"], row["quantity"] = (
+            state["exchange_us"],
+            state["price"],
+            state["quantity"],
+        )
+        return True
+    if channel == at.CHANNEL_QUOTES and state["quote_recv_ns"]:
+        row["kind"], row["recv_ns"] = QUOTE, state["quote_recv_ns"]
+        row["price"], row["quantity"] = state["bid"], state["bid_quantity"]
+        row["ask"], row["ask_quantity"] = state["ask"], state["ask_quantity"]
+        return True
+    return False
