@@ -30,7 +30,7 @@ class _Trade(msgspec.Struct):
     price: str
     qty: str
     time: int
-    isBuyerMaker: bool  # noqa: N815 (the exchange's name)
+    isBuyerMaker: bool
 
 
 class _Aggregate(msgspec.Struct):

@@ -5,7 +5,6 @@ key is its name (symbol, stream, first id, last id), so reading the same stretch
 the same rows again.
 """
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -123,8 +122,7 @@ class GapsSqlite:
             return [Gap(*row) for row in connection.execute(text, (*values, query.limit))]
 
     def forget(self) -> None:
-        """Streams and position do not fit the tape any more: they are made anew. Gaps stay as history,
-        but what was open then is not known to be."""
+        """Streams and position do not fit the tape any more: they are made anew. Gaps stay as history."""
         with self._file.writing() as connection:
             connection.execute("DELETE FROM streams")
             connection.execute("UPDATE position SET epoch = 0, sequence = 0")
@@ -139,6 +137,7 @@ def _stream_values(state: StreamState) -> tuple[Any, ...]:
     return state.symbol_id, state.stream, state.from_id, state.top_id, state.top_us, rest
 
 
-def _stream(row: sqlite3.Row | tuple[Any, ...]) -> StreamState:
-    holes, covered, suspects = (tuple(map(tuple, part)) for part in orjson.loads(row[5]))
-    return StreamState(*row[:5], holes, covered, suspects)
+def _stream(row: tuple[int, int, int, int, int, bytes]) -> StreamState:
+    symbol_id, stream, from_id, top_id, top_us, rest = row
+    holes, covered, suspects = (tuple(map(tuple, part)) for part in orjson.loads(rest))
+    return StreamState(symbol_id, stream, from_id, top_id, top_us, holes, covered, suspects)
