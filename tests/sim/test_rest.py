@@ -13,6 +13,8 @@ from websockets.asyncio.client import connect
 from tradeback.sim import rest as rest_module
 from tradeback.sim.chart import INTERVALS
 from tradeback.sim.config import SimConfig
+from tradeback.sim.fault_play import FaultPlay
+from tradeback.sim.faults import make_fault
 from tradeback.sim.market import Synthetic
 from tradeback.sim.server import SimServer
 
@@ -270,3 +272,41 @@ async def test_the_past_joins_the_live_market(still: Client) -> None:
     day = await still.get("ticker/24hr", symbol="BTCUSDT")
     assert day["lastPrice"] == price
     assert day["count"] == day["lastId"] - day["firstId"] + 1
+
+
+async def spoilt(*entries: dict[str, Any]) -> AsyncIterator[Client]:
+    """A client of a server with a fault script; its market has not begun."""
+    play = FaultPlay([make_fault(entry) for entry in entries])
+    server = await SimServer.start(Synthetic(1, 0.0, 1), SimConfig(start_after_streams=-1), faults=play)
+    async with aiohttp.ClientSession() as http:
+        yield Client(server, http)
+    await server.stop()
+
+
+async def test_answers_break_off_or_never_come() -> None:
+    for how in ("body", "reset"):
+        async for client in spoilt({"kind": "rest_cut", "how": how, "path": "exchangeInfo"}):
+            with pytest.raises(aiohttp.ClientError):
+                await client.get("exchangeInfo")
+            assert "serverTime" in await client.get("time")
+
+
+async def test_answers_come_late_and_wrong() -> None:
+    slow = {"kind": "rest_slow", "ms": 40}
+    async for client in spoilt(slow, {"kind": "rest_error", "status": 504, "path": "time"}):
+        began = asyncio.get_running_loop().time()
+        assert (await client.get("time"))["code"] == -1001
+        assert client.status == 504
+        assert asyncio.get_running_loop().time() - began >= 0.04
+        assert await client.get("ping") == {}
+
+
+async def test_limits_are_told_in_the_clients_seconds() -> None:
+    config = SimConfig(start_after_streams=-1, weight_per_minute=20, ban_after_ignored=1, life_rate=60.0)
+    async for client in make(config, StillClock()):
+        await client.get("exchangeInfo")
+        waits = []
+        for _ in range(3):
+            await client.get("time")
+            waits.append((client.status, client.headers.get("Retry-After")))
+        assert waits == [(429, "1"), (418, "2"), (418, "2")]

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tradeback.sim.book import Source
 from tradeback.sim.config import SimConfig
 from tradeback.sim.fault_play import FaultPlay
+from tradeback.sim.faults import make_fault
 from tradeback.sim.market import Synthetic
 from tradeback.sim.recording import Recording
 from tradeback.sim.server import SimServer
@@ -207,6 +209,9 @@ async def test_a_reader_that_is_too_slow_is_cut_and_others_do_not_notice(start: 
             message = json.loads(await asyncio.wait_for(socket.recv(), 5))
             assert message["data"]["u"] > last.get(message["stream"], 0)
             last[message["stream"]] = message["data"]["u"]
+        async with asyncio.timeout(5):
+            while len(server.connections) > 1:
+                await socket.recv()
         assert len(server.connections) == 1
     writer.transport.abort()
 
@@ -298,3 +303,114 @@ async def test_klines_tickers_and_depth_flow(start: Start) -> None:
     assert seen["btcusdt@ticker"]["e"] == "24hrTicker"
     assert seen["btcusdt@ticker_1h"]["e"] == "1hTicker"
     assert seen["btcusdt@kline_1s"]["k"]["T"] == seen["btcusdt@kline_1s"]["k"]["t"] + 999
+
+
+def fault_play(*entries: dict[str, Any]) -> FaultPlay:
+    """A run of a script."""
+    return FaultPlay([make_fault(entry) for entry in entries], 1, ["BTCUSDT"])
+
+
+async def ended(socket: ClientConnection) -> ConnectionClosed:
+    """How a connection ended."""
+    return (await heard(socket))[1]
+
+
+async def heard(socket: ClientConnection) -> tuple[list[str | bytes], ConnectionClosed]:
+    """Every message until a connection ended, and how it did."""
+    messages: list[str | bytes] = []
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                messages.append(await socket.recv())
+            except ConnectionClosed as closed:
+                return messages, closed
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("close", 1012), ("reset", None), ("drop", None), ("mid_frame", None)]
+)
+async def test_a_cut_is_seen_as_what_it_is(start: Start, how: str, code: int | None) -> None:
+    cut = {"kind": "cut", "at": "20ms", "how": how, **({"code": 1012} if code else {})}
+    server = await start(faults=fault_play(cut))
+    async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None) as socket:
+        closed = await ended(socket)
+    assert (closed.rcvd.code if closed.rcvd else None) == code
+
+
+async def test_a_half_open_connection_neither_sends_nor_answers(start: Start) -> None:
+    faults = fault_play({"kind": "half_open", "at": "20ms", "connections": 1})
+    server = await start(faults=faults)
+    url = f"{server.ws_url}/ws/btcusdt@trade"
+    async with connect(url, compression=None) as dead, connect(url, compression=None) as alive:
+        async with asyncio.timeout(5):
+            while not faults.is_deaf(1):
+                await alive.recv()
+            before = server.connections[1].frames_sent
+            pong = asyncio.ensure_future(await dead.ping())
+            for _ in range(50):
+                await alive.recv()
+            await (await alive.ping())
+        assert server.connections[1].frames_sent == before
+        assert not pong.done()
+        pong.cancel()
+        dead.transport.abort()
+
+
+async def test_broken_bytes_and_garbage_come_through(start: Start) -> None:
+    garbage = {"kind": "garbage", "how": "binary", "chance": 1, "for": "400ms"}
+    server = await start(faults=fault_play(garbage, {"kind": "broken_bytes", "at": "500ms", "how": "masked"}))
+    async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None, max_queue=None) as socket:
+        messages, closed = await heard(socket)
+    assert {type(message) for message in messages} == {str, bytes}
+    assert closed.sent is not None
+    assert closed.sent.code == 1002
+
+
+async def test_a_refused_handshake_says_when_to_come_again(start: Start) -> None:
+    server = await start(faults=fault_play({"kind": "refuse", "status": 429, "retry_after": "7s"}))
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{server.ws_url}/ws")
+    assert refused.value.response.status_code == 429
+    assert refused.value.response.headers["Retry-After"] == "7"
+
+
+async def test_a_shutdown_is_announced_before_the_cut(start: Start) -> None:
+    server = await start(faults=fault_play({"kind": "shutdown", "at": "10ms", "delay": "30ms"}))
+    async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None) as socket:
+        words = ""
+        while "serverShutdown" not in words:
+            words = str(await asyncio.wait_for(socket.recv(), 5))
+        closed = await ended(socket)
+    assert closed.rcvd is not None
+    assert closed.rcvd.code == 1001
+
+
+async def test_the_exchange_lives_by_its_own_wrong_clock(start: Start) -> None:
+    clock = SteppedClock()
+    server = await start(faults=fault_play({"kind": "clock", "ms": 5_000}), clock=clock)
+    assert server.player is not None
+    assert server.player.now_us() == clock.now // 1_000 + 5_000_000
+    server.play()
+    server.flush()
+    clock.now += 1_000_000_000
+    assert server.player.now_us() == clock.now // 1_000 + 5_000_000
+
+
+async def test_a_clock_that_steps_back_keeps_the_market_in_order(start: Start) -> None:
+    server = await start(faults=fault_play({"kind": "clock", "at": "50ms", "ms": -150}))
+    ids, times = [], []
+    async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None) as socket:
+        for _ in range(300):
+            trade = json.loads(await asyncio.wait_for(socket.recv(), 5))
+            ids.append(trade["t"])
+            times.append(trade["E"])
+    assert ids == list(range(ids[0], ids[0] + 300))
+    assert any(after < before for before, after in pairwise(times))
+
+
+async def test_a_day_of_a_connection_passes_in_no_time(start: Start) -> None:
+    server = await start(life_rate=1_000_000.0)
+    async with connect(f"{server.ws_url}/ws/btcusdt@trade", compression=None) as socket:
+        closed = await ended(socket)
+    assert closed.rcvd is not None
+    assert closed.rcvd.code in (1001, 1008)

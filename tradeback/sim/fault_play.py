@@ -176,7 +176,7 @@ class FaultPlay:
                 for link in list(self.links.values()):
                     if (
                         index not in link.aged
-                        and now_s - link.opened_s >= fault.age_s
+                        and (now_s - link.opened_s) * self.life_rate >= fault.age_s
                         and self._is_meant(fault, link)
                     ):
                         link.aged.add(index)
