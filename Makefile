@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup tools demo test bench bench-small lint format clean
+.PHONY: help setup tools demo test flow-full worlds bench bench-small lint format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ demo: $(STAMP) ## Simulator, engine and a live table; nothing to configure
 
 test: $(STAMP) tools ## The tests (ARGS="-k tape" chooses some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+flow-full: $(STAMP) ## The real recordings, all of them in real time, through the engine: nine minutes
+	@TRADEBACK_FLOW=full $(BIN)/python -m pytest tests/flow/test_recordings.py $(ARGS)
+
+worlds: $(STAMP) ## N=200 fault worlds: an engine on an exchange that breaks, checked against the truth
+	@$(BIN)/python -m tests.worlds --seeds 0-$$(( $(N) - 1 )) $(ARGS)
 
 bench: $(STAMP) tools ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
 	@$(BIN)/python -m benchmarks --full $(ARGS)
