@@ -3,9 +3,15 @@
 Sender and all readers are one C process on the other core. A broadcast begins when the last subscriber
 has the one before, so the time to the last subscriber is free of queues. tradeback gets trades from its
 exchange line, decodes them, writes the tape and encodes; the baselines send a frame made beforehand.
+
+A send costs the server three times as much when it wakes its receiver, and again when the receiver's core has
+just acknowledged the frame before; left alone, which of these holds is chance and lasts for seconds. So the
+readers hold all servers in one regime: they look every 50 us instead of waiting, and delay acknowledgements
+(native/fanout.c). What is left of chance is other work on the server's core: `held up` shows it.
 """
 
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +42,8 @@ VARIANTS = ("C send loop", "tradeback", "aiohttp send_bytes", "websockets broadc
 WARM_UP_ROUNDS = 20
 ENTRY_PRICE, ENTRY_VOLUME = 60_000.0, 1.0
 SPARE_FILES = 500
+QUIET_HELD_UP = 3.0
+"""Not quiet: a server waits for its core for more than this share of the time (percent)."""
 
 Target = tuple[int, int, list[str]]
 """(pid, feed port, symbols to subscribe; none for a baseline)."""
@@ -93,7 +101,9 @@ class _Runs:
     wrong: list[str] = field(default_factory=list)
     entries: int = 0
 
-    def add(self, key: tuple[str, int, int], plan: Rounds, got: Broadcasts, cpu_ns: int) -> None:
+    def add(
+        self, key: tuple[str, int, int], plan: Rounds, got: Broadcasts, cpu_ns: int, held_up: float
+    ) -> None:
         variant, clients, burst = key
         p50, p99 = percentiles_us(got.last_ns, 50, 99)
         entries = clients * burst * plan.rounds
@@ -102,6 +112,7 @@ class _Runs:
             {
                 "frames": got.frames / cpu_ns * 1e9, "updates": got.entries / cpu_ns * 1e3,
                 "p50": p50 / 1e3, "p99": p99 / 1e3, "per": got.frames / (clients * plan.rounds),
+                "held_up": held_up,
             }
         )  # fmt: skip
         prices = price_steps(plan.first, plan.rounds * burst).sum() if variant == "tradeback" else 0
@@ -122,9 +133,10 @@ def _one(key: tuple[str, int, int], rounds: int, runs: _Runs) -> None:
         exchange.do("subscribe", port, clients, names, timeout_s=120.0)
         exchange.do("rounds", Rounds(0, burst, WARM_UP_ROUNDS))
         plan = Rounds(WARM_UP_ROUNDS * burst, burst, rounds)
-        before = machine.cpu_ns(pid)
+        cpu, held_up, start = machine.cpu_ns(pid), machine.held_up_ns(pid), time.monotonic_ns()
         got = exchange.do("rounds", plan, timeout_s=600.0)
-        runs.add(key, plan, got, machine.cpu_ns(pid) - before)
+        waited = (machine.held_up_ns(pid) - held_up) / (time.monotonic_ns() - start) * 100
+        runs.add(key, plan, got, machine.cpu_ns(pid) - cpu, waited)
 
 
 def run(options: Options) -> Report:
@@ -136,6 +148,7 @@ def run(options: Options) -> Report:
             Column("frames", "frames/s/core"), Column("ratio", "/ C", 2),
             Column("updates", "M updates/s/core", 2), Column("p50", "last p50 ms", 2),
             Column("p99", "last p99 ms", 2), Column("per", "frames/client", 2),
+            Column("held_up", "held up %", 1),
         ],
     )  # fmt: skip
     runs = _Runs()
@@ -165,13 +178,18 @@ def _fill(report: Report, runs: _Runs, clients_all: list[int]) -> None:
                 figures["ratio"] = ratio(figures["frames"], base["frames"])
                 report.rows.append(Row(f"{clients:,} x {burst} per frame, {variant}", figures))
                 if variant == "tradeback" and clients == CHECKED_CLIENTS:
-                    _check(report, burst, figures)
+                    _check(report, burst, figures, max(figures["held_up"], base["held_up"]))
+    report.notes.append(
+        "Subscribers look every 50 us and acknowledge late, so that no send wakes anybody or meets an "
+        "acknowledgement: one regime for all servers. held up: time in which others had the server's core."
+    )
     report.notes.append(f"{runs.entries:,} entries received, counted and their prices summed.")
 
 
-def _check(report: Report, burst: int, figures: dict[str, float]) -> None:
+def _check(report: Report, burst: int, figures: dict[str, float], held_up: float) -> None:
+    doubt = f"not quiet: core taken by others for {held_up:.1f} %" if held_up > QUIET_HELD_UP else ""
     where = f"tradeback, {CHECKED_CLIENTS:,} clients, {burst} per frame"
     if burst == min(BURSTS):
-        report.checks.append(Check(f"{where}, frames to C send loop", figures["ratio"], ">=", 0.85))
+        report.checks.append(Check(f"{where}, frames to C send loop", figures["ratio"], ">=", 0.85, doubt))
     else:
-        report.checks.append(Check(f"{where}, M updates/s/core", figures["updates"], ">=", 8.0))
+        report.checks.append(Check(f"{where}, M updates/s/core", figures["updates"], ">=", 8.0, doubt))

@@ -54,13 +54,16 @@ class Engine:
         spin: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; on `core` alone unless that is None. Returns as soon as the port is announced."""
+        """Start it; on `core` alone unless that is None. Returns as soon as the port is announced.
+
+        On one line, because the sender sends everything once; `environment` may say otherwise.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="tradeback-engine-"))
         self._log = (self.folder / "log").open("w+")
         settings = {
             "SERVER_HOST": "127.0.0.1", "SERVER_PORT": "0", "DATA_DIR": str(self.folder / "data"),
             "EXCHANGE_WS_ENDPOINT": exchange.ws_endpoint, "EXCHANGE_REST_ENDPOINT": exchange.rest_endpoint,
-            "EXCHANGE_SYMBOLS": ",".join(symbols), "LOG_LEVEL": "warning",
+            "EXCHANGE_SYMBOLS": ",".join(symbols), "EXCHANGE_LINES": "1", "LOG_LEVEL": "warning",
         }  # fmt: skip
 
         def prepare() -> None:

@@ -1,6 +1,9 @@
 /* Fan-out: the C send loop (the floor), and the driver that triggers a broadcast and waits for the last subscriber. */
 #include "wire_ends.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 
 /* The server: for every `trigger_bytes` read, send one frame to every subscriber. Returns frames sent. */
 int64_t send_loop(int trigger, int64_t trigger_bytes, const int *subscribers, int64_t count, const char *frame,
@@ -62,11 +65,20 @@ static int take(struct subscriber *s, unsigned char *buffer, int64_t cap, struct
     return 0;
 }
 
-/* `rounds` times: send `burst` trades on the trigger socket, wait until every subscriber has their entries.
+#define LOOK_NS 50000
+
+/* `rounds` times: send `burst` trades on the trigger socket, look every LOOK_NS until every subscriber has their
+   entries. What a send costs must not depend on what its receiver happens to be doing, so
+   - nobody waits on the sockets: a send that wakes a receiver costs three times one that does not;
+   - acknowledgements are delayed (TCP_QUICKACK off, anew for every round, as the kernel falls back): one for every read
+     takes the sender's socket to the other core's cache, and the next send pays three times as much for that too.
    last_ns[r]: send to last subscriber. out[4]: frames, entries, bytes, sum of price steps. Returns rounds finished. */
 int64_t broadcast_rounds(int trigger, const char *frames, const struct layout *at, int64_t base_ns, int64_t first,
                          int64_t burst, const int *fds, int64_t count, int64_t rounds, int64_t pause_us,
                          int64_t timeout_ms, int64_t *last_ns, int64_t *out) {
+    const struct timespec look = {0, LOOK_NS};
+    const int off = 0;
+    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     struct subscriber *all = calloc(count, sizeof *all);
     struct epoll_event *events = calloc(1024, sizeof *events);
     unsigned char *buffer = malloc(1 << 18);
@@ -80,6 +92,7 @@ int64_t broadcast_rounds(int trigger, const char *frames, const struct layout *a
         if (epoll_ctl(poller, EPOLL_CTL_ADD, fds[i], &event)) goto end;
     }
     for (; done < rounds; done++) {
+        for (int64_t i = 0; i < count; i++) setsockopt(fds[i], IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
         int64_t want = (done + 1) * burst, missing = count, began = now_ns();
         for (int64_t k = 0; k < burst; k++) {
             int64_t number = first + done * burst + k;
@@ -88,11 +101,18 @@ int64_t broadcast_rounds(int trigger, const char *frames, const struct layout *a
             fill_trade(frame, at, number, began - base_ns, clock_ns(CLOCK_REALTIME) / 1000);
         }
         began = now_ns();
+        int64_t heard = began;
         if (send_all(trigger, message, burst * at->frame_bytes)) goto end;
         while (missing > 0) {
-            int ready = epoll_wait(poller, events, 1024, (int)timeout_ms);
+            int ready = epoll_wait(poller, events, 1024, 0);
             if (ready < 0 && errno == EINTR) continue;
-            if (ready <= 0) goto end;
+            if (ready < 0) goto end;
+            if (ready == 0) {
+                if (now_ns() - heard > timeout_ms * 1000000LL) goto end;
+                nanosleep(&look, NULL);
+                continue;
+            }
+            heard = now_ns();
             for (int e = 0; e < ready; e++) {
                 struct subscriber *s = all + events[e].data.u64;
                 int64_t before = s->entries;
