@@ -43,6 +43,11 @@ def world(tmp_path: Path, source: Synthetic) -> Iterator[Desk]:
         yield made
 
 
+async def all_up(pool: Pool) -> None:
+    """Every line, so that all are subscribed."""
+    await until(lambda: all(line.was_up.is_set() for line in pool.lines))
+
+
 def reconnects(pool: Pool) -> int:
     return sum(line.counts.reconnects for line in pool.lines)
 
@@ -71,6 +76,7 @@ async def test_each_trade_once(world: Desk, source: Synthetic, lines: int) -> No
     try:
         async with at_work(world.pool(server.ws_url, names, lines)) as pool:
             await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             assert len(server.connections) == 3 * lines
             await until(lambda: world.count > 3_000)
             # The streams end together, so that the runs can be compared.
@@ -101,7 +107,7 @@ async def test_a_line_that_is_cut_costs_nothing_when_there_are_two(world: Desk, 
     server = await SimServer.start(source, SimConfig(start_after_streams=24))
     try:
         async with at_work(world.pool(server.ws_url, list(source.books), 2)) as pool:
-            await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             for round_ in range(4):
                 await until(lambda least=1_000 * (round_ + 1): world.count > least)  # type: ignore[misc]
                 for line in pool.lines[3 * (round_ % 2) :][:3]:
@@ -114,5 +120,20 @@ async def test_a_line_that_is_cut_costs_nothing_when_there_are_two(world: Desk, 
                 got = np.array(run_of(world, TRADE, symbol.id))
                 assert len(np.unique(got)) == len(got)
                 assert got.max() - got.min() + 1 == len(got)
+    finally:
+        await server.stop()
+
+
+async def test_one_line_of_two_is_enough_to_deliver(world: Desk, source: Synthetic) -> None:
+    """Host B cannot be reached: nothing waits for it."""
+    server = await SimServer.start(source, SimConfig(start_after_streams=12))
+    try:
+        pool = world.pool(server.ws_url, list(source.books), 2, ws_endpoint_b="ws://127.0.0.1:1")
+        async with at_work(pool):
+            await asyncio.wait_for(pool.delivering(), 10)
+            await until(lambda: world.count > 500)
+            states = {line.plan.name[0]: line.health().state for line in pool.lines}
+            assert states["a"] == "ok"
+            assert states["b"] != "ok"
     finally:
         await server.stop()

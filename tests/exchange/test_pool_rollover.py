@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.exchange.harness import Desk, desk, samples, until
-from tests.exchange.test_pool import at_work, check_runs, reconnects
+from tests.exchange.test_pool import all_up, at_work, check_runs, reconnects
 from tradeback.exchange.pool import Pool
 from tradeback.ingest import context as words
 from tradeback.model.record import AGG, TRADE
@@ -93,7 +93,7 @@ async def test_rollovers_under_load(world: Desk, source: Synthetic, lines: int) 
             rollover_min_s=0.1, rollover_max_s=0.4, rollover_overlap_s=0.02,
         )  # fmt: skip
         async with at_work(pool):
-            await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             census.begin()
             planned = len(pool.lines)
             await until(lambda: all(line.counts.rollovers >= 2 for line in pool.lines), 20)
@@ -113,7 +113,7 @@ async def test_a_shutdown_of_everything(world: Desk, source: Synthetic) -> None:
     async with exchange_of(source, SimConfig(start_after_streams=12)) as (server, census):
         pool = world.pool(server.ws_url, list(source.books), 1, rollover_overlap_s=0.02)
         async with at_work(pool):
-            await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             await until(lambda: world.count > 500)
             census.begin()
             old = list(census.values())
@@ -153,7 +153,7 @@ async def test_random_cuts_of_single_connections(world: Desk, source: Synthetic)
             rollover_min_s=0.2, rollover_max_s=0.5, rollover_overlap_s=0.02,
         )  # fmt: skip
         async with at_work(pool):
-            await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             for _ in range(24):
                 stream = rng.choice(("trade", "bookTicker", "aggTrade"))
                 pair = rng.sample([line for line in pool.lines if line.plan.stream == stream], 2)
@@ -175,7 +175,7 @@ async def test_each_line_may_go_elsewhere(world: Desk, source: Synthetic) -> Non
         async with exchange_of(source, SimConfig(start_after_streams=-1)) as (server, census):
             pool = world.pool(server.ws_url, list(source.books), 2, ws_endpoint_b=other.ws_url)
             async with at_work(pool):
-                await asyncio.wait_for(pool.delivering(), 10)
+                await all_up(pool)
                 assert (len(census), len(other.connections)) == (3, 3)
                 ends = {(line.health().details or {})["endpoint"] for line in pool.lines}
                 assert ends == {server.ws_url, other.ws_url}
@@ -189,7 +189,7 @@ async def test_the_exchanges_limit_of_attempts_is_kept(world: Desk, source: Synt
     async with exchange_of(source, config) as (server, census):
         pool = limited(world.pool(server.ws_url, list(source.books), 2, rollover_overlap_s=0.01), 30)
         async with at_work(pool):
-            await asyncio.wait_for(pool.delivering(), 10)
+            await all_up(pool)
             while len(server._attempts) < 30:
                 for connection in list(census.values()):
                     connection.close(1001, "maintenance")

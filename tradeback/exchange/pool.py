@@ -69,8 +69,11 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def delivering(self) -> None:
-        """Until every line has been up once."""
-        await asyncio.gather(*(line.was_up.wait() for line in self.lines))
+        """Until every stream has been up once, on one line or the other."""
+        carriers: dict[tuple[str, int], list[Line]] = {}
+        for line in self.lines:
+            carriers.setdefault((line.plan.stream, line.plan.shard), []).append(line)
+        await asyncio.gather(*(_any_up(lines) for lines in carriers.values()))
 
     def collect(self) -> Iterator[Family]:
         """Every line's counters."""
@@ -110,3 +113,12 @@ class Pool:
         for line, stream, race in self._races:
             lag.add(race.lag(), line=line, stream=stream)
         yield lag
+
+
+async def _any_up(lines: Sequence[Line]) -> None:
+    waiting = [asyncio.ensure_future(line.was_up.wait()) for line in lines]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waiting:
+            wait.cancel()
