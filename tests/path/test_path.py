@@ -1,5 +1,6 @@
 """path/path: what the kernels leave to Python, and that they go on where they stopped."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_every_station_is_served_and_trades_count_once() -> None:
     assert path.trades == 8
     assert path.publish_latency.total == 8
     assert [station.position for station in stations] == [9, 9]
+
+
+def test_readers_in_other_processes_are_told_once_of_every_commit() -> None:
+    tape = MemoryTape()
+    path = Path(tape)
+    path.attach()
+    published = np.zeros(1, np.int64)
+    wakes = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+    path.serve(tape.append(rows_of([(1, 1.0, 2.0)])), 1)
+    assert published[0] == 0, "nobody asked"
+    path.announce(int(published.ctypes.data), wakes)
+    path.serve(tape.append(rows_of([(1, 1.0, 2.0)] * 3)), 3)
+    assert published[0] == tape.next_sequence == 5
+    path.serve(tape.append(rows_of([(1, 1.0, 2.0)])), 1)
+    assert published[0] == 6
+    assert [os.eventfd_read(wake) for wake in wakes] == [2, 2]
+    for wake in wakes:
+        os.close(wake)
 
 
 def test_a_full_ring_of_closed_bars_is_emptied_and_nothing_is_folded_twice() -> None:

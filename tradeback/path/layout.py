@@ -27,6 +27,11 @@ LATENCY_COUNTS: Final = 10
 LATENCY_SUMS: Final = 11
 TIMESPEC: Final = 12
 """Address of two words for clock_gettime."""
+PUBLISHED: Final = 13
+"""Address of a word that readers in other processes see: the sequence after the newest record; 0: none."""
+WAKES: Final = 14
+"""Address of int32[...]: eventfds of those readers."""
+WAKE_COUNT: Final = 15
 
 # Results of a call.
 COMMITTED: Final = 16
@@ -43,6 +48,8 @@ REST_COUNT: Final = 21
 # Counters.
 TRADES: Final = 24
 """Trades published."""
+ONE: Final = 25
+"""Always 1: what is written to an eventfd."""
 
 FIRST_STATION: Final = 32
 STATION_WORDS: Final = 8

@@ -1,6 +1,6 @@
 """The path as Python sees it: its memory, who is served, and what the kernels leave to Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,7 @@ class Path:
         self._stations: list[Station] = []
         self._derived: Derives | None = None
         self._timespec = np.zeros(2, np.int64)
+        self._wakes: NDArray[np.int32] = np.zeros(0, np.int32)
         self._serve: Callable[[int, int, int, int, int, int, int], int] | None = None
         self.words[at.ROWS] = tape.rows_address
         self.words[at.HOT_ROWS] = tape.hot_rows
@@ -68,6 +69,7 @@ class Path:
         self.words[at.LATENCY_COUNTS] = latency.counts.ctypes.data
         self.words[at.LATENCY_SUMS] = latency.sums.ctypes.data
         self.words[at.TIMESPEC] = self._timespec.ctypes.data
+        self.words[at.ONE] = 1
         self._rests: NDArray[np.int64] = np.zeros((0, at.REST_WORDS), np.int64)
         self.make_room(RESTS_FIRST)
 
@@ -104,6 +106,14 @@ class Path:
         self._derived = derived
         self.words[at.DERIVE] = apply_address
         self.words[at.DERIVE_CONTEXT] = context_address
+
+    def announce(self, published_address: int, wakes: Sequence[int]) -> None:
+        """Tell readers in other processes of every commit: the sequence that follows, and eventfds (not
+        blocking) that wake them. They read the tape's files."""
+        self._wakes = np.array(wakes, np.int32)
+        self.words[at.WAKES] = self._wakes.ctypes.data
+        self.words[at.WAKE_COUNT] = len(wakes)
+        self.words[at.PUBLISHED] = published_address
 
     def make_room(self, clients: int) -> None:
         """Room for as many sockets that do not take everything."""

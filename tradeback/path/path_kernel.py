@@ -138,6 +138,18 @@ def _stamp(path: Any, rows: Any, n: Any) -> None:
 
 
 @helper
+def _announce(path: Any, after: Any) -> None:
+    """Tell readers in other processes that every record before sequence `after` is in the tape's file."""
+    word = load_i64(path + 8 * at.PUBLISHED)
+    if word == 0:
+        return
+    store_64(word, after)
+    wakes = load_i64(path + 8 * at.WAKES)
+    for index in range(load_i64(path + 8 * at.WAKE_COUNT)):
+        _write(load_32(wakes + 4 * index), path + 8 * at.ONE, 8)
+
+
+@helper
 def _serve(path: Any, rows: Any, n: Any, first: Any, epoch: Any, first_station: Any, done: Any) -> Any:
     """Serve `n` records from address `rows` on; returns the attention word."""
     for index in range(first_station, load_i64(path + 8 * at.STATIONS)):
@@ -165,6 +177,8 @@ def serve(path: Any, rows: Any, n: Any, first: Any, epoch: Any, station: Any, do
     `first` is the sequence of the first of them. Returns NOTHING, or why Python has to go on (AT_STATION,
     AT_ROW, REST_COUNT say where).
     """
+    if station + done == 0:
+        _announce(path, first + n)
     attention = _serve(path, rows, n, first, epoch, station, done)
     store_64(path + 8 * at.ATTENTION, attention)
     return attention
@@ -211,6 +225,7 @@ def pump(
         size = ROW_BYTES * count
         if first + count <= limit and _write(descriptor, row, size) == size:
             store_64(path + 8 * at.COMMITTED, 1)
+            _announce(path, first + count)
             store_64(path + 8 * at.ATTENTION, _serve(path, row, count, first, epoch, 0, 0))
         else:
             store_64(path + 8 * at.COMMITTED, 0)
