@@ -161,7 +161,7 @@ async def check_health(world: World) -> None:
         assert (await engine.get(path))["status"] == "ok", path
     detailed = await engine.get("/api/v1/health/detailed")
     names = {part["name"] for part in detailed["components"]}
-    lines = {f"line:a:{stream}:0" for stream in ("trade", "bookTicker", "aggTrade")}
+    lines = {f"line:{line}:{stream}:0" for line in "ab" for stream in ("trade", "bookTicker", "aggTrade")}
     assert names >= COMPONENTS | lines
     for part in detailed["components"]:
         assert (part["state"], part["last_error"]) == ("ok", None), part
@@ -179,7 +179,10 @@ async def check_metrics(world: World) -> None:
     }
     assert streams <= messages.keys()
     assert all(messages[stream] > 0 for stream in streams)
-    for name in ("tradeback_ingest_duplicates", "tradeback_line_fallbacks", "tradeback_line_malformed"):
+    # Two lines: everything comes twice, and each of the two brings all of it.
+    for name in ("tradeback_ingest_duplicates", "tradeback_line_losses"):
+        assert sum(sample.value for sample in families[name].samples) > 100, name
+    for name in ("tradeback_line_repeats", "tradeback_line_fallbacks", "tradeback_line_malformed"):
         assert [sample.value for sample in families[name].samples if sample.value] == [], name
     for name in ("tradeback_receive_latency_seconds", "tradeback_publish_latency_seconds"):
         assert families[name].type == "histogram"
