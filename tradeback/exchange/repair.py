@@ -48,6 +48,9 @@ SLICE_ROWS = 128
 RETRY = Backoff(0.25, 15.0)
 ABSENT_AGAIN_S = 1.0
 """How long after a page without some ids it is read again."""
+AGGREGATES_PER_TRADE = 6
+"""So many aggregates cost the weight of one trade: where trades are beyond the bounds, these still bring
+price and volume (see `standin`)."""
 REFUSED = (400, 403, 404)
 """Statuses that say that asking again does not help."""
 _WINDOWS = (SEEN_WINDOW_IDS, AGG_WINDOW_IDS)
@@ -177,9 +180,9 @@ class Repair:
 
     async def _floor(self, gap: Gap, now_ns: int) -> int:
         """The lowest id that configuration lets us fetch; above the gap when all of it is too old."""
-        floor = 0
-        if gap.last_id - gap.first_id >= self._trades_max:
-            floor = gap.last_id - self._trades_max + 1
+        floor, most = 0, self._trades_max * (AGGREGATES_PER_TRADE if gap.stream == AGGS else 1)
+        if gap.last_id - gap.first_id >= most:
+            floor = gap.last_id - most + 1
         oldest_us = (now_ns - self._age_ns) // 1_000
         if gap.before_us == 0 or gap.before_us >= oldest_us:
             return floor

@@ -1,45 +1,94 @@
 """Aggregates certify trades; where a trade never came, its aggregate stands in at its price.
 
 Behind its own cursor, a grace time after the head of the tape: every aggTrade names the first and last
-trade it merged. Trades of the range that were never seen are made up for by one STAND_IN record: the
+trade it merged. Trades of the range that will never come are made up for by one STAND_IN record: the
 aggregate's price, the quantity that is missing to its own. Should a trade come after all, it is dropped
-as seen; REST repair replaces stand-ins by the real trades where single trades matter.
+as seen.
+
+With the completeness ledger a stand-in is the last resort: an aggregate whose trades are suspected or in
+an open gap waits until repair has brought them or given them up, so that no volume counts twice. Without
+one, whatever has not come after the grace time is stood in for.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from tradeback.derive.completeness import Completeness
+from tradeback.derive.completeness_ranges import Range
 from tradeback.exchange.intake import Intake
 from tradeback.ingest.arbiter import find_uncertified
 from tradeback.ingest.context import FROM_TRADE, LAST_TRADE
+from tradeback.model.clock import Clock
+from tradeback.model.errors import TapeError
 from tradeback.model.limits import SEEN_WINDOW_IDS
 from tradeback.model.record import AGG, BUYER_MAKER, LINE_MASK, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.metrics import Family
+from tradeback.tape.reader import TapeReader
 
 ROWS_PER_STEP = 4_096
 SEARCHES_PER_STEP = 4
 """Each reads the tape for about 10 ms, and the loop has other work."""
 LOOK_BACK_ROWS = 65_536
 """How far before an aggregate its trades are looked for."""
+STEP_S = 0.25
+WAITING_MAX = 1 << 16
+"""Aggregates that wait for a repair (20 MB); beyond that the oldest are let go, and counted."""
+JUDGED_AGAIN_PER_STEP = 256
+NEAR_US = 60_000_000
+"""Trades of an aggregate have its time, or one close to it."""
+
+
+class _Waiting(NamedTuple):
+    """An aggregate of whose trades some may still come."""
+
+    agg: Rows
+    sequence: int
 
 
 class StandIns:
     """The reader that certifies. `step` on a timer, on the loop thread."""
 
-    def __init__(self, intake: Intake, symbols: SymbolTable, grace_s: float, start_sequence: int) -> None:
-        self._intake, self._symbols = intake, symbols
+    def __init__(
+        self,
+        intake: Intake,
+        symbols: SymbolTable,
+        grace_s: float,
+        start_sequence: int,
+        ledger: Completeness | None = None,
+    ) -> None:
+        self._intake, self._symbols, self._ledger = intake, symbols, ledger
+        self._waiting: deque[_Waiting] = deque()
+        self._partial: list[Rows] = []
+        """Aggregates of whose trades some are there, which have to be looked for on the disk."""
+        self._reader: TapeReader | None = None
+        self.let_go = 0
         self._grace_ns = int(grace_s * 1e9)
         self.cursor = start_sequence
         self.certified = 0
         self.stood_in = 0
         self.trades_stood_in = 0
 
+    async def run(self, clock: Clock) -> None:
+        """Judge for ever."""
+        while True:
+            more = self.step(clock.wall_ns())
+            await self.look_up()
+            await asyncio.sleep(0 if more else STEP_S)
+
     def step(self, now_ns: int) -> bool:
-        """Judge the next records that are older than the grace time; True when there are more."""
+        """Judge the next records that are older than the grace time; True when there are more.
+
+        With a ledger, `look_up` finishes what has to be looked for on the disk.
+        """
         tape = self._intake.tape
         self.cursor = max(self.cursor, tape.next_sequence - tape.hot_rows // 2)
+        self._judge_again()
         rows = tape.read(self.cursor, ROWS_PER_STEP)
         # Stamps do not rise from record to record: stand-ins carry their aggregate's.
         young = rows["recv_ns"] > now_ns - self._grace_ns
@@ -47,6 +96,9 @@ class StandIns:
         rows = np.ascontiguousarray(rows[:ripe])
         if not len(rows) or self._intake.stalled is not None:
             return False
+        if self._ledger is not None:
+            self._judge(self._ledger, rows)
+            return ripe == ROWS_PER_STEP
         found = np.zeros(len(rows), np.int64)
         context = self._intake.context.address
         count = find_uncertified(context, int(rows.ctypes.data), len(rows), int(found.ctypes.data))
@@ -61,6 +113,91 @@ class StandIns:
         self.cursor += judged
         return judged < len(rows) or ripe == ROWS_PER_STEP
 
+    def _judge(self, ledger: Completeness, rows: Rows) -> None:
+        """By the ledger: whose trades are not all there waits, or gets its stand-in at once."""
+        found = ledger.doubtful(rows).tolist()
+        self.certified += int(np.count_nonzero(rows["kind"] == AGG)) - len(found)
+        for index in found:
+            self._settle(ledger, _Waiting(rows[index : index + 1].copy(), self.cursor + index))
+        self.cursor += len(rows)
+
+    def _judge_again(self) -> None:
+        if self._ledger is None:
+            return
+        for _ in range(min(len(self._waiting), JUDGED_AGAIN_PER_STEP)):
+            if self._intake.stalled is not None:
+                return
+            self._settle(self._ledger, self._waiting.popleft())
+
+    def _settle(self, ledger: Completeness, waiting: _Waiting) -> None:
+        agg = waiting.agg
+        first, last = int(agg["ask"][0]), int(agg["ask_quantity"][0])
+        fate = ledger.fate(int(agg["symbol_id"][0]), first, last)
+        if fate is None or self._intake.stalled is not None:
+            self._waiting.append(waiting)
+            if len(self._waiting) > WAITING_MAX:
+                self._waiting.popleft()
+                self.let_go += 1
+        elif not fate:
+            self.certified += 1
+        elif fate == [(first, last)]:
+            self._put(agg, fate, float(agg["quantity"][0]))
+        else:
+            self._partial.append(agg)
+
+    async def look_up(self) -> None:
+        """Stand in for aggregates of which some trades are there. Those are looked for in a thread."""
+        while self._partial and self._ledger is not None and self._intake.stalled is None:
+            agg = self._partial[0]
+            ask = int(agg["symbol_id"][0]), int(agg["ask"][0]), int(agg["ask_quantity"][0])
+            held = await asyncio.to_thread(partial(self._held, *ask, int(agg["exchange_us"][0])))
+            fate = self._ledger.fate(*ask)
+            self._partial.pop(0)
+            if fate and self._intake.stalled is None:
+                self._put(agg, fate, self._rest(agg, held))
+
+    def _held(self, symbol_id: int, first: int, last: int, time_us: int) -> dict[int, tuple[float, int]]:
+        """In a thread: trades and stand-ins of the id range, wherever they are on the tape."""
+        if self._reader is None:
+            self._reader = TapeReader(self._intake.tape.folder)
+        rows = self._reader.symbol_rows(
+            symbol_id,
+            kinds=(TRADE,),
+            from_us=time_us - NEAR_US,
+            to_us=time_us + NEAR_US,
+            from_id=first,
+            rows_max=last - first + 1,
+            by_id=True,
+        )
+        return _by_id(rows[rows["id"] <= last])
+
+    def _rest(self, agg: Rows, held: dict[int, tuple[float, int]]) -> float:
+        """What is missing to the aggregate's quantity, exact in lots."""
+        symbol = self._symbols.by_id(int(agg["symbol_id"][0]))
+        scale = 10 ** (symbol.lot_digits if symbol else 8)
+        lots = round(float(agg["quantity"][0]) * scale)
+        lots -= sum(round(quantity * scale) for quantity, _ in held.values())
+        return float(max(lots, 0) / scale)
+
+    def _put(self, agg: Rows, ranges: list[Range], quantity: float) -> None:
+        """One stand-in for all ids of `ranges`."""
+        count = sum(last - first + 1 for first, last in ranges)
+        try:
+            self._put_counted(agg, ranges[0][0], ranges[-1][1], count, quantity)
+        except TapeError:
+            self._partial.append(agg)  # the tape has begun to refuse: once more when it takes again
+
+    def _put_counted(self, agg: Rows, first: int, last: int, count: int, quantity: float) -> None:
+        row = empty_rows(1)
+        for name in ("exchange_us", "recv_ns", "price", "symbol_id"):
+            row[name] = agg[name]
+        row["kind"], row["quantity"] = TRADE, quantity
+        row["ask"], row["id"], row["ask_quantity"] = first, last, count
+        row["flags"] = (int(agg["flags"][0]) & (BUYER_MAKER | LINE_MASK)) | STAND_IN
+        self._intake.admit(row)
+        self.stood_in += 1
+        self.trades_stood_in += count
+
     def _stand_in(self, agg: Rows, sequence: int) -> bool:
         """Put the stand-in for one aggregate on the tape; True when that took a search of the tape."""
         first, last = int(agg["ask"][0]), int(agg["ask_quantity"][0])
@@ -70,22 +207,8 @@ class StandIns:
         missing = (last - first + 1) - sum(weight for _, weight in seen.values())
         if missing <= 0:
             return search
-        symbol = self._symbols.by_id(symbol_id)
-        scale = 10 ** (symbol.lot_digits if symbol else 8)
-        lots = round(float(agg["quantity"][0]) * scale)
-        lots -= sum(round(quantity * scale) for quantity, _ in seen.values())
-        row = empty_rows(1)
-        for name in ("exchange_us", "recv_ns", "price", "symbol_id"):
-            row[name] = agg[name]
-        row["kind"] = TRADE
         unseen = [number for number in range(first, last + 1) if number not in seen]
-        row["id"], row["ask"] = unseen[-1], unseen[0]
-        row["ask_quantity"] = missing
-        row["quantity"] = max(lots, 0) / scale
-        row["flags"] = (int(agg["flags"][0]) & (BUYER_MAKER | LINE_MASK)) | STAND_IN
-        self._intake.admit(row)
-        self.stood_in += 1
-        self.trades_stood_in += missing
+        self._put_counted(agg, unseen[0], unseen[-1], missing, self._rest(agg, seen))
         return search
 
     def _may_have(self, symbol_id: int, first: int, last: int) -> bool:
@@ -111,9 +234,7 @@ class StandIns:
                 break
             wanted = (rows["kind"] == TRADE) & (rows["symbol_id"] == symbol_id)
             wanted &= (rows["id"] >= first) & (rows["id"] <= last)
-            for row in rows[wanted]:
-                weight = int(row["ask_quantity"]) if row["flags"] & STAND_IN else 1
-                held[int(row["id"])] = (float(row["quantity"]), weight)
+            held |= _by_id(rows[wanted])
             start += len(rows)
         return held
 
@@ -125,3 +246,18 @@ class StandIns:
             ("trades_stood_in", self.trades_stood_in, "Trades that never came, by their aggregate."),
         ):
             yield Family(f"tradeback_{name}", "counter", text).add(value)
+        if self._ledger is not None:
+            yield Family("tradeback_aggregates_waiting", "gauge", "Aggregates whose trades may come.").add(
+                len(self._waiting)
+            )
+            yield Family("tradeback_aggregates_let_go", "counter", "Aggregates too many to wait.").add(
+                self.let_go
+            )
+
+
+def _by_id(rows: Rows) -> dict[int, tuple[float, int]]:
+    """Trades by id: (quantity, how many trades the record stands for)."""
+    return {
+        int(row["id"]): (float(row["quantity"]), int(row["ask_quantity"]) if row["flags"] & STAND_IN else 1)
+        for row in rows
+    }
