@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ async def exchange(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
             "EXCHANGE_REST_ENDPOINT": market.announced["rest"],
             "EXCHANGE_LINES": "1",
         }
+
+
+def has_more(folder: Path, count: int) -> bool:
+    return written(folder) > count
 
 
 def written(folder: Path) -> int:
@@ -53,8 +58,7 @@ async def test_kill_9_loses_the_last_flush_at_most(tmp_path: Path, exchange: dic
     held: list[bytes] = []
     for _ in range(2):
         recorder = await Process.start(*arguments, log=tmp_path / "log", variables=exchange)
-        enough = len(held) + 500
-        await until(lambda enough=enough: written(folder) > enough, "frames on the disk")
+        await until(partial(has_more, folder, len(held) + 500), "frames on the disk")
         held = [line.body for line in frames(folder)]
         await recorder.kill()
     recorder = await Process.start(*arguments, log=tmp_path / "log", variables=exchange)

@@ -229,16 +229,20 @@ def _print(found: "Survey", told: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(
-        "connection", "files", "frames", "MB", "on disk", "from", "to", "connects", "away s", "dropped"
+        "connection", "files", "frames", "MB", "on disk", "seconds", "connects", "away s", "dropped", box=None
     )
     for one in found.connections:
         away_s = sum((to - since) / 1e9 for since, to, _ in one.away if to is not None)
+        lasted_s = (one.last_ns - one.first_ns) / 1e9 if one.last_ns and one.first_ns else 0.0
         table.add_row(
             one.name, str(one.files), f"{one.frames:,}", f"{one.frame_bytes / 1e6:,.1f}",
-            f"{one.disk_bytes / 1e6:,.1f}", moment_text(one.first_ns), moment_text(one.last_ns),
-            str(one.connects), f"{away_s:,.1f}", f"{one.dropped:,}",
+            f"{one.disk_bytes / 1e6:,.1f}", f"{lasted_s:,.1f}", str(one.connects), f"{away_s:,.1f}",
+            f"{one.dropped:,}",
         )  # fmt: skip
     console.print(table)
+    times = [time for one in found.connections for time in (one.first_ns, one.last_ns) if time is not None]
+    if times:
+        click.echo(f"received from {moment_text(min(times))} to {moment_text(max(times))} UTC")
     missing = found.missing
     for name, holes in missing.items():
         count = sum(last - first + 1 for first, last in holes)

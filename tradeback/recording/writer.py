@@ -29,7 +29,7 @@ FLUSH_S: Final = 1.0
 RETRY_S: Final = 0.5
 PATIENCE_S: Final = 5.0
 """How long a disk that refuses may hold up the end."""
-GZIP_LEVEL: Final = 3
+GZIP_LEVEL: Final = 4
 """See docs/recording.md for what the levels cost."""
 STAMP_BYTES: Final = 21
 """A receive time, a space, a line end."""
