@@ -175,7 +175,7 @@ async def check_metrics(world: World) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
     streams = {"trade", "quote", "aggTrade"}
     messages = {
-        sample.labels["stream"]: sample.value for sample in families["tradeback_ingest_messages"].samples
+        sample.labels["stream"]: sample.value for sample in families["tradeback_ingest_accepted"].samples
     }
     assert streams <= messages.keys()
     assert all(messages[stream] > 0 for stream in streams)
