@@ -41,6 +41,7 @@ from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import TapeReader
 
 if TYPE_CHECKING:
+    from tradeback.exchange.standin import StandIns
     from tradeback.parts import Parts
     from tradeback.recording.replay_line import ReplayLine
 
@@ -128,7 +129,8 @@ class PlayRecording:
         self.lines = lines = [
             ReplayLine(parts.intake, clock, engine.symbols, source.line) for source in self._sources
         ]
-        judge = _Judge(parts, engine.config.exchange.stand_in_after_s)
+        assert engine.stand_ins is not None
+        judge = _Judge(engine.stand_ins, engine.config.exchange.stand_in_after_s)
         found = batches(reads(self._sources, self._span, self._filter))
         async for batch in _ahead(found):
             for read in batch:
@@ -148,8 +150,8 @@ class PlayRecording:
 class _Judge:
     """Stand-ins by recorded time: at most once per step, at points that only the source decides."""
 
-    def __init__(self, parts: "Parts", grace_s: float) -> None:
-        self._step, self._next_ns = parts.stand_ins.step, 0
+    def __init__(self, stand_ins: "StandIns", grace_s: float) -> None:
+        self._step, self._next_ns = stand_ins.step, 0
         self.grace_ns = int(grace_s * 1e9) + STAND_IN_STEP_NS
 
     def at(self, now_ns: int) -> None:
@@ -258,6 +260,7 @@ class ReplayEngine(Engine):
         super().__init__(msgspec.structs.replace(config, exchange=exchange), clock)
         self.play, self.pace, self.keep_times = play, Pace(speed), keep_times
         self.played = Progress()
+        self.stand_ins: StandIns | None = None
         self._finished = asyncio.Event()
 
     async def finished(self) -> None:
@@ -299,6 +302,7 @@ class ReplayEngine(Engine):
         self, context: ServingContext, feed: Feed, series: SeriesSqlite, rest: Rest, wanted: list[Symbol]
     ) -> "Parts":
         """As `Engine._wire`, without lines and history."""
+        from tradeback.exchange.standin import StandIns
         from tradeback.parts import Parts
 
         assert self.tape is not None
@@ -308,7 +312,9 @@ class ReplayEngine(Engine):
         feed.attach_kernels()
         context.derived, context.series = parts.derived, parts.sink
         context.components += [parts.sink, self]
-        context.collectors += [parts.intake, parts.stand_ins, parts.sink]
+        # Without the ledger: nothing repairs here, so nothing is worth waiting for.
+        self.stand_ins = StandIns(parts.intake, self.symbols, self.config.exchange.stand_in_after_s, 1)
+        context.collectors += [parts.intake, self.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         context.not_ready = None
         parts.sink.start()

@@ -1,6 +1,8 @@
 """The whole recorder against the simulated exchange: every frame that was sent is in the files."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -140,6 +142,16 @@ async def test_what_a_killed_recorder_left_is_completed(tmp_path: Path) -> None:
         log = recorder._log
         assert isinstance(log, Logbook)
         assert log.of("was never flushed")
+
+
+def test_recording_and_checking_load_no_kernels() -> None:
+    """A recorder is up at once, and small."""
+    script = (
+        "import sys, tradeback.recording.recorder, tradeback.recording.survey\n"
+        "print('numba' in sys.modules, 'llvmlite' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
 
 
 def test_descriptions_add_up_and_strange_files_are_none(tmp_path: Path) -> None:
