@@ -101,6 +101,7 @@ async def test_price_at_a_time(served: World) -> None:
         "volume": 0.5,
         "timestamp": BEGIN_S * 1_000 + 500_000,
         "trade_id": 9,
+        "complete": False,
     }
     status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/price?at={BEGIN_S * 1_000 - 1}")
     assert (status, answer["error"]["code"]) == (404, "no_trade")

@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import error_response, errors_as_json
+from tradeback.api.gaps import GapRoutes
 from tradeback.api.health import HealthRoutes
 from tradeback.api.market import MarketRoutes, listing
 from tradeback.feed.negotiate import WS_PATH
@@ -28,6 +29,7 @@ def make_app(context: ServingContext) -> web.Application:
     app = web.Application(middlewares=[errors_as_json], client_max_size=BODY_BYTES_MAX)
     app.add_routes(HealthRoutes(context).routes())
     app.add_routes(MarketRoutes(context).routes())
+    app.add_routes(GapRoutes(context).routes())
     app.router.add_get(WS_PATH, _websocket_only)
     app.router.add_get("/", _list_routes)
     return app

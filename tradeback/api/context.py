@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradeback.api.shapes import DerivedSeries
+from tradeback.derive.completeness import Completeness
+from tradeback.derive.completeness_gap import Gap
 from tradeback.derive.layout import Bars
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import HasHealth
 from tradeback.ops.metrics import Collects
+from tradeback.stores.gaps_sqlite import GapQuery
 from tradeback.tape.reader import TapeReader
 
 
@@ -42,6 +45,17 @@ class BarSeries(Protocol):
         """
 
 
+class GapSource(Protocol):
+    """Whoever knows what is missing: `exchange.repair_gaps.GapKeeper`. Loop thread."""
+
+    @property
+    def ledger(self) -> Completeness:
+        """Which ids are on the tape."""
+
+    async def find(self, query: GapQuery) -> list[Gap]:
+        """Gaps as of now, in the order in which they were noted."""
+
+
 @dataclass(slots=True)
 class ServingContext:
     """Everything the HTTP side needs. Fields that are None are not there yet: their routes answer 503."""
@@ -54,6 +68,8 @@ class ServingContext:
     """Levels and latest prices in memory; read on the loop thread only."""
     series: BarSeries | None = None
     """Bars of memory and store."""
+    gaps: GapSource | None = None
+    """What is missing; without it nothing is said to be complete."""
     reader: TapeReader | None = None
     """The tape's files; read by threads."""
     feed: FeedState | None = None

@@ -25,6 +25,7 @@ from tradeback.api.shapes import (
     symbol_json,
     ticks_json,
 )
+from tradeback.derive.bars import is_whole
 from tradeback.derive.layout import RESOLUTIONS
 from tradeback.model.errors import TradebackError
 from tradeback.model.limits import BARS_PER_ANSWER_MAX, TICKS_PER_ANSWER_MAX
@@ -41,6 +42,8 @@ LOOK_BACK_FIRST_US = 1_000_000
 LOOK_BACK_MAX_US = 10_000_000_000_000
 """116 days; the tape is kept for a week."""
 LOOK_BACK_ROWS_MAX = 1 << 24
+READINGS_MAX = 3
+"""How often a price is looked up anew when trades are repaired meanwhile."""
 
 Answer = TypeVar("Answer")
 
@@ -73,7 +76,7 @@ class MarketRoutes:
         symbol = self._symbol(request)
         at_ms = milliseconds(request.query, "at")
         if at_ms is not None:
-            return json_response(await _in_thread(partial(self._read_price_at, symbol, at_ms)))
+            return json_response(await self._price_at(symbol, at_ms))
         state = self._derived().latest(symbol.id)
         found = price_json(symbol, state) if state is not None else None
         if found is None:
@@ -99,11 +102,17 @@ class MarketRoutes:
         from_us, to_us = time_range(request.query)
         span_s = _seconds_up(from_us or 0), ALWAYS_S if to_us is None else _seconds_up(to_us)
         ask = symbol.id, RESOLUTIONS.index(name), *span_s, BARS_PER_ANSWER_MAX
+        ledger = self._context.gaps.ledger if self._context.gaps is not None else None
+        fills = ledger.fills if ledger is not None else 0
         try:
             rows, complete = await self._series().bars(*ask, newest=True)
         except TradebackError as error:
             _log.warning("bars of %s cannot be read: %s", symbol.symbol, error)
             raise ApiError(503, "not_ready", "bars cannot be read now; try again in a moment") from error
+        if ledger is not None and ledger.fills == fills:
+            # The ledger proves more than the neighbours among the bars do: where a bar begins with klines,
+            # and at the edges of the answer. Not if trades came meanwhile that these bars may lack.
+            complete = complete | is_whole(rows) & ledger.proved(symbol.id, rows["first_id"], rows["last_id"])
         return raw_response(await _in_thread(lambda: json_bytes({"bars": bars_json(rows, complete)})))
 
     async def ticks(self, request: web.Request) -> web.Response:
@@ -122,7 +131,25 @@ class MarketRoutes:
             cursor = [from_us, to_us, None]
         return raw_response(await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor)))
 
-    def _read_price_at(self, symbol: Symbol, at_ms: int) -> Json:
+    async def _price_at(self, symbol: Symbol, at_ms: int) -> Json:
+        """The last trade up to a time. It is complete when the one with the next id is on the tape: that
+        came later, or it would be the answer. So the newest trade of a symbol is never proved."""
+        read = partial(self._read_price_at, symbol, at_ms)
+        if self._context.gaps is None:
+            return price_at_json(symbol, await _in_thread(read), False)
+        ledger = self._context.gaps.ledger
+        fills = -1
+        for _ in range(READINGS_MAX):
+            if ledger.fills == fills:
+                break
+            fills = ledger.fills
+            trade = await _in_thread(read)
+        number = int(trade["id"])
+        stable = ledger.fills == fills  # else a trade that was repaired meanwhile may be the right one
+        complete = stable and ledger.holds(symbol.id, number) and ledger.holds(symbol.id, number + 1)
+        return price_at_json(symbol, trade, complete)
+
+    def _read_price_at(self, symbol: Symbol, at_ms: int) -> np.void:
         """Look back from `at_ms` in ever longer steps, so that a busy symbol costs a second of the tape."""
         reader = self._reader()
         end_us, width_us = (at_ms + 1) * 1_000, LOOK_BACK_FIRST_US
@@ -132,7 +159,8 @@ class MarketRoutes:
                 symbol.id, kinds=(TRADE,), from_us=begin_us, to_us=end_us, rows_max=LOOK_BACK_ROWS_MAX
             )
             if len(rows):
-                return price_at_json(symbol, rows[np.argmax(rows["id"])])
+                found: np.void = rows[np.argmax(rows["id"])]
+                return found
             end_us, width_us = begin_us, 10 * width_us
         raise ApiError(404, "no_trade", f"the tape holds no trade of {symbol.symbol} at or before that time")
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradeback.derive.bars import volumes
+from tradeback.derive.completeness_gap import STATE_NAMES, STREAM_KINDS, Gap
 from tradeback.derive.enigma import Enigma
 from tradeback.derive.layout import Bars
-from tradeback.model.record import BUYER_MAKER, REPAIRED, Rows
+from tradeback.model.record import BUYER_MAKER, KIND_NAMES, REPAIRED, Rows
 from tradeback.model.symbols import Symbol, SymbolTable
 
 Json = dict[str, Any]
@@ -61,8 +62,11 @@ def price_json(symbol: Symbol, state: np.void) -> Json | None:
     }
 
 
-def price_at_json(symbol: Symbol, trade: np.void) -> Json:
-    """A trade of the tape as the price at a time. Past quotes are not looked up: bid and ask are null."""
+def price_at_json(symbol: Symbol, trade: np.void, complete: bool) -> Json:
+    """A trade of the tape as the price at a time. Past quotes are not looked up: bid and ask are null.
+
+    `complete`: it is proved that no later trade up to that time is missing.
+    """
     return {
         "symbol": symbol.symbol,
         "price": _finite(trade["price"]),
@@ -71,6 +75,7 @@ def price_at_json(symbol: Symbol, trade: np.void) -> Json:
         "volume": _finite(trade["quantity"]),
         "timestamp": int(trade["exchange_us"]) // 1_000,
         "trade_id": int(trade["id"]),
+        "complete": complete,
     }
 
 
@@ -85,6 +90,23 @@ def enigma_json(symbol: Symbol, enigma: Enigma) -> Json:
         "fib_levels": {name: _finite(value) for name, value in enigma.fib_levels().items()},
         "trade_id": enigma.trade_id,
         "timestamp": enigma.exchange_us // 1_000,
+    }
+
+
+def gap_json(symbol: str, gap: Gap) -> Json:
+    """One gap. Times in unix ms: when it was noted and closed (null while open), and the exchange's times
+    of the last record before it and the first behind it (null when unknown)."""
+    return {
+        "symbol": symbol,
+        "stream": KIND_NAMES[STREAM_KINDS[gap.stream]],
+        "state": STATE_NAMES[gap.state],
+        "from_id": gap.first_id,
+        "to_id": gap.last_id,
+        "missing": gap.missing,
+        "opened_at": gap.opened_ns // 1_000_000,
+        "closed_at": gap.closed_ns // 1_000_000 or None,
+        "from_time": gap.before_us // 1_000 or None,
+        "to_time": gap.after_us // 1_000 or None,
     }
 
 

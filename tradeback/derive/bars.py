@@ -208,13 +208,20 @@ def complete_mask(rows: Bars) -> NDArray[np.bool_]:
     So the first and the last are complete only where no neighbour is needed: read one more on each side.
     """
     first, last, flags = rows["first_id"], rows["last_id"], rows["flags"]
-    own = rows["trade_count"] - rows["seed_count"]
-    inside = (own > 0) & (own == np.where(first == NO_FIRST_ID, 0, last - np.minimum(first, last) + 1))
+    inside = is_whole(rows)
     linked = (last[:-1] != NO_ID) & (last[:-1] + 1 == first[1:])
     edge = np.zeros(min(1, len(rows)), bool)
     after, before = np.concatenate([edge, linked]), np.concatenate([linked, edge])
     start = np.where(flags & SEEDED, (flags & ANCHORED) != 0, after)
     return np.asarray(((flags & EXCHANGE) != 0) | (inside & start & before), bool)
+
+
+def is_whole(rows: Bars) -> NDArray[np.bool_]:
+    """Of each bar: does it hold as many trades from the tape as lie between its lowest and highest id?"""
+    first, last = rows["first_id"], rows["last_id"]
+    own = rows["trade_count"] - rows["seed_count"]
+    count = np.where(first == NO_FIRST_ID, 0, last - np.minimum(first, last) + 1)
+    return np.asarray((own > 0) & (own == count), bool)
 
 
 def volumes(rows: Bars, name: str = "volume") -> NDArray[np.float64]:

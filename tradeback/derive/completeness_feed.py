@@ -43,6 +43,8 @@ class Seen:
         """Closed gaps that nobody has stored yet."""
         self.version = 0
         """Rises when a gap opens or closes."""
+        self.fills = 0
+        """Rises whenever a missing id comes."""
         self.doubles = 0
         """Trades and aggregates that were on the tape already."""
         self.opened = self.repaired = self.unrepairable = 0
@@ -172,6 +174,7 @@ class Seen:
         stream.covered.take(first, last)
         self._holed[key[1], key[0]] = bool(stream.holes)
         if taken:
+            self.fills += taken
             self._stale.add(key)
         return taken
 
