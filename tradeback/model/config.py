@@ -57,7 +57,7 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     """How long the new connection delivers beside the old one before that is closed."""
     stall_after_s: Seconds = 5.0
     """A stream is never suspected before it was silent, or behind the other line, for this long."""
-    clock_interval_s: Seconds = 300.0
+    clock_interval_s: Seconds = 60.0
     """How often the exchange's clock is compared with this machine's."""
     clock_apart_s: Seconds = 0.25
     """Warn when the two are further apart than this and the error of the estimate."""
