@@ -151,6 +151,16 @@ async def test_a_shutdown_is_answered_at_once(world: Desk) -> None:
     assert world.log.of("rolled over")[0]["reason"] == "shutdown"
 
 
+async def test_a_shutdown_does_not_wait_for_the_overlap(world: Desk) -> None:
+    async with (
+        scripted(sends(trade(1), SHUTDOWN), sends(trade(2))) as exchange,
+        running(world.line(exchange.endpoint, rollover_overlap_s=2.0)) as line,
+    ):
+        begin_ns = CLOCK.steady_ns()
+        await until(lambda: line.counts.rollovers == 1)
+        assert CLOCK.steady_ns() - begin_ns < 1_500_000_000
+
+
 async def test_a_shutdown_of_the_new_one_too(world: Desk) -> None:
     scripts = (sends(trade(1), SHUTDOWN), sends(trade(2), SHUTDOWN), sends(trade(3)))
     async with scripted(*scripts) as exchange, running(world.line(exchange.endpoint)) as line:

@@ -32,6 +32,7 @@ DELIVER_WAIT_S = 10.0
 """A new connection that brings nothing for so long while the old one delivers is given up."""
 LOOK_AGAIN_S = 0.02
 _OVERLAP_STEPS = 20
+_SHUTDOWN = "shutdown"
 
 
 class Line:
@@ -152,7 +153,7 @@ class Line:
         self._wanted, self._failures, self._not_before_ns = None, 0, 0
         if connection.is_leaving:
             # Announced while it was the new one. Connections that all leave at once are not chased.
-            self._wanted = "shutdown"
+            self._wanted = _SHUTDOWN
             self._not_before_ns = self._clock.steady_ns() + int(config.backoff_max_s * 1e9)
         self._become("ok")
 
@@ -256,7 +257,7 @@ class Line:
         assert old is not None
         fresh = await self._open()
         try:
-            await self._overlap(old, fresh)
+            await self._overlap(old, fresh, is_urgent=reason == _SHUTDOWN)
         except BaseException:
             self._drop(fresh)
             raise
@@ -266,10 +267,11 @@ class Line:
         self.counts.rollovers += 1
         self._log.info("rolled over", reason=reason, age_s=round(age_s, 1))
 
-    async def _overlap(self, old: Connection, fresh: Connection) -> None:
-        """Until `fresh` can do without `old`; ExchangeError when it cannot."""
+    async def _overlap(self, old: Connection, fresh: Connection, *, is_urgent: bool) -> None:
+        """Until `fresh` can do without `old`; ExchangeError when it cannot. At an announced shutdown the
+        first message is enough: other lines wait for their turn, and nobody knows for how long they may."""
         overlap_s = self._config.rollover_overlap_s
-        begin_ns, old_bytes, fresh_bytes = self._clock.steady_ns(), old.market_bytes, fresh.market_bytes
+        begin_ns, old_bytes = self._clock.steady_ns(), old.market_bytes
         while old.ended is None:
             if fresh.ended is not None:
                 raise ExchangeError(fresh.ended)
@@ -278,8 +280,8 @@ class Line:
                 await self._intake.flowing()
                 begin_ns = self._clock.steady_ns()
             waited_s = (self._clock.steady_ns() - begin_ns) / 1e9
-            delivers, is_quiet = fresh.market_bytes > fresh_bytes, old.market_bytes == old_bytes
-            if waited_s >= overlap_s and (delivers or is_quiet):
+            delivers, is_quiet = fresh.market_bytes > 0, old.market_bytes == old_bytes
+            if (is_urgent and delivers) or (waited_s >= overlap_s and (delivers or is_quiet)):
                 await old.passed()
                 break
             if waited_s >= overlap_s + DELIVER_WAIT_S:
@@ -298,7 +300,7 @@ class Line:
         """The exchange announces that it will cut a connection: it is replaced at once."""
         self.say("the exchange announces its shutdown")
         if connection is self.current:
-            self.replace("shutdown")
+            self.replace(_SHUTDOWN)
 
     def refused(self, reason: str) -> None:
         """The exchange refused a request."""
