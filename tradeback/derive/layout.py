@@ -16,7 +16,7 @@ and open and close go by trade id, not by arrival.
 | first_id     | i8    | lowest trade id seen on the tape; NO_FIRST_ID when none                       |
 | last_id      | i8    | highest trade id seen on the tape; NO_ID when none                            |
 | seed_count   | i8    | trades of the seed; trade_count - seed_count came from the tape               |
-| boundary_us  | i8    | SEEDED: the seed covers what is before; LATE: time of the trade; else 0       |
+| boundary_us  | i8    | SEEDED: the seed covers what is before; LATE: second of the trades; else 0     |
 | symbol_id    | u2    | the wire id                                                                   |
 | resolution   | u1    | index into RESOLUTIONS                                                        |
 | flags        | u1    | PARTIAL ...                                                                   |
@@ -45,7 +45,7 @@ EXCHANGE: Final = 8
 STANDS_IN: Final = 16
 """Holds a stand-in, whose trades share one price."""
 LATE: Final = 32
-"""One trade that came after its bar had left memory; to be merged. Never on a stored bar."""
+"""Trades of one second that came after their bar had left memory; to be merged. Never on a stored bar."""
 
 I64_MAX: Final = (1 << 63) - 1
 EMPTY_SLOT: Final = -(1 << 62)

@@ -56,6 +56,8 @@ from tradeback.kernel.jit import helper
 from tradeback.kernel.memory import load_8, load_f64, load_i64, store_8, store_64, store_f64
 from tradeback.model.record import BUYER_MAKER, STAND_IN
 
+_SERIES = 0xFF00FFFFFF
+"""The bits of a bar's last word that say whose it is: symbol, resolution, lot digits, and not the flags."""
 _ROUND = float(3 << 51)
 """Adding and subtracting it rounds to the nearest integer, ties to even, below 2^51."""
 _ROUND_MAX = float(1 << 51)
@@ -109,13 +111,36 @@ def is_covered(bar: Any, time: Any) -> Any:
 
 
 @helper
+def is_late_of(bar: Any, owner: Any, slot: Any, second: Any) -> Any:
+    """True when `bar` holds late trades of this series, slot and second; `owner` is a bar's last word."""
+    return (
+        load_8(bar + FLAGS) & LATE != 0
+        and load_i64(bar + SLOT) == slot
+        and load_i64(bar + BOUNDARY) == second
+        and (load_i64(bar + OWNER) ^ owner) & _SERIES == 0
+    )
+
+
+@helper
 def emit_late(
     ctx: Any, state: Any, owner: Any, slot: Any, time: Any,
     price: Any, lots: Any, taker: Any, count: Any, first: Any, last: Any, stands_in: Any,
 ) -> None:  # fmt: skip
-    """Append a bar of this one trade, to be merged into the bar that has already left memory."""
+    """Append a bar of this one trade, to be merged into the bar that has already left memory.
+
+    Repair brings thousands in order of id, so trades of one second go into one such bar: a boundary is a
+    whole second, all of them lie on the same side of it.
+    """
     at = load_i64(ctx + RING_COUNT)
-    bar = load_i64(ctx + RING) + at * BAR_BYTES
+    ring = load_i64(ctx + RING)
+    second = time - time % SECOND_US
+    for back in range(1, min(at, RESOLUTION_COUNT) + 1):
+        bar = ring + (at - back) * BAR_BYTES
+        if is_late_of(bar, owner, slot, second):
+            add_trade(bar, price, lots, taker, count, first, last, stands_in)
+            bump(ctx, LATE_COUNT)
+            return
+    bar = ring + at * BAR_BYTES
     store_64(bar + OWNER, owner)
     clear_bar(bar, slot)
     add_trade(bar, price, lots, taker, count, first, last, stands_in)
@@ -123,7 +148,7 @@ def emit_late(
     if slot <= load_i64(state + SINCE):
         flags |= PARTIAL
     store_8(bar + FLAGS, flags)
-    store_64(bar + BOUNDARY, time)
+    store_64(bar + BOUNDARY, second)
     store_64(ctx + RING_COUNT, at + 1)
     bump(ctx, LATE_COUNT)
 
