@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup tools demo test flow-full worlds bench bench-small lint format clean
+.PHONY: help setup tools servers demo test flow-full worlds bench bench-small lint format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  else echo "install it: sudo apt-get install python3-venv"; exit 2; fi; }
 	@test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing tradeback into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet,influx,redis,nats,mysql]'
 	@touch $@
 
 tools: ## The C compiler and node that some tests and benchmarks compare with (installed when root)
@@ -36,10 +36,13 @@ tools: ## The C compiler and node that some tests and benchmarks compare with (i
 	    echo "installing$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	  else echo "not installed:$$missing (what compares with them is skipped)"; fi; fi
 
+servers: ## The servers that tests talk to: Redis, NATS, MariaDB, InfluxDB (installed when root)
+	@sh tests/servers/install.sh
+
 demo: $(STAMP) ## Simulator, engine and a live table; nothing to configure
 	@$(BIN)/tradeback demo $(ARGS)
 
-test: $(STAMP) tools ## The tests (ARGS="-k tape" chooses some)
+test: $(STAMP) tools servers ## The tests (ARGS="-k tape" chooses some)
 	@$(BIN)/python -m pytest $(ARGS)
 
 flow-full: $(STAMP) ## The real recordings, all of them in real time, through the engine: nine minutes
@@ -48,10 +51,10 @@ flow-full: $(STAMP) ## The real recordings, all of them in real time, through th
 worlds: $(STAMP) ## N=200 fault worlds: an engine on an exchange that breaks, checked against the truth
 	@$(BIN)/python -m tests.worlds --seeds 0-$$(( $(N) - 1 )) $(ARGS)
 
-bench: $(STAMP) tools ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
+bench: $(STAMP) tools servers ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
-bench-small: $(STAMP) tools ## All benchmarks, small: shows that each runs and that its result is right
+bench-small: $(STAMP) tools servers ## All benchmarks, small: shows that each runs and that its result is right
 	@TRADEBACK_BENCH=small $(BIN)/python -m pytest benchmarks -q --benchmark-columns=median,iqr
 	@$(BIN)/python -m benchmarks --small $(ARGS)
 

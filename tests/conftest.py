@@ -1,11 +1,20 @@
-"""What several rooms' tests need: the recordings, and no variables of the caller."""
+"""What several rooms' tests need: the recordings, the servers, and no variables of the caller."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.servers.fixtures import (
+    _servers_heal,
+    influx_server,
+    mariadb_server,
+    nats_server,
+    redis_server,
+)
 from tradeback import settings
+
+__all__ = ["_servers_heal", "influx_server", "mariadb_server", "nats_server", "redis_server"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
