@@ -217,7 +217,8 @@ def test_two_lines_tell_who_was_first(world: Desk) -> None:
     counts, sums = context.line_lag(1, TRADE)
     counts[3] += 8
     sums[0] += 8 * 4
-    context.words[words.LINE_WINS + TRADE] = 90
+    context.streams[1, TRADE - 1, 1] = 90
+    context.streams[1, TRADE - 1, 3] = 8
     context.words[words.LINE_LOSSES + 4 + TRADE] = 8
     found = {}
     for family in pool.collect():

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.ingest.oracle import ws_frame
 from tests.ingest.world import RECV_NS, Room, agg, combined, quote, raw, trade
 from tradeback.ingest import context as words
-from tradeback.ingest.context import LAG_BOUNDS_US, LINE_FILLS, LINE_LOSSES, LINE_REPEATS, LINE_WINS
+from tradeback.ingest.context import LAG_BOUNDS_US, LINE_FILLS, LINE_LOSSES, LINE_REPEATS
 from tradeback.model.record import AGG, LINE_SHIFT, QUOTE, REPAIRED, STAND_IN, TRADE, empty_rows
 from tradeback.ops.metrics import Histogram
 
 NAMES = ["BTCUSDT", "ETHUSDT"]
+LINE_WINS = 0
+"""Stands for `line_wins` where the others are words."""
 COUNTERS = (LINE_WINS, LINE_LOSSES, LINE_REPEATS, LINE_FILLS)
 
 
@@ -26,6 +28,11 @@ def frame(kind: int, identifier: int, symbol: str = "BTCUSDT") -> bytes:
         AGG: lambda: agg(symbol, identifier, identifier, identifier),
     }[kind]()
     return ws_frame(combined(f"{symbol.lower()}@x", raw(event)))
+
+
+def count_of(room: Room, word: int, line: int, kind: int) -> int:
+    context = room.context
+    return context.line_counter(word, line, kind) if word else context.line_wins(line, kind)
 
 
 def lag_of(room: Room, line: int, kind: int) -> Histogram:
@@ -45,8 +52,8 @@ class PlainLines:
         self.lags: dict[tuple[int, int], list[int]] = {}
 
     def take(self, symbol: int, kind: int, identifier: int, line: int, recv_ns: int) -> None:
-        last, number = self.seen.get((symbol, kind, line), (0, 0))
-        self.seen[symbol, kind, line] = (max(last, identifier), number + 1)
+        _, number = self.seen.get((symbol, kind, line), (0, 0))
+        self.seen[symbol, kind, line] = (identifier, number + 1)
         won = self.winner.get((symbol, kind, identifier))
         high = self.high.get((symbol, kind), 0)
         if won is None and not (kind == QUOTE and identifier <= high):
@@ -87,7 +94,7 @@ def test_lines_equal_the_plain_ones(sent: list[tuple[int, int, int, int, int]]) 
     for word in COUNTERS:
         for line in (0, 1):
             for kind in words.KINDS:
-                assert room.context.line_counter(word, line, kind) == plain.counts[word, line, kind]
+                assert count_of(room, word, line, kind) == plain.counts[word, line, kind]
     for (symbol, kind, line), wanted in plain.seen.items():
         held = room.context.streams[symbol, kind - 1, 2 * line : 2 * line + 2]
         assert tuple(held.tolist()) == wanted
@@ -129,9 +136,8 @@ def test_a_line_far_behind_is_measured_by_samples() -> None:
     for identifier in range(1, count + 1 - 64):
         recv_ns = RECV_NS + 1_000 * identifier + 1_000 * lag_us
         room.read(frame(TRADE, identifier), line=0, recv_ns=recv_ns)
-    context = room.context
-    assert context.line_counter(LINE_WINS, 1, TRADE) == count
-    assert context.line_counter(LINE_LOSSES, 0, TRADE) == count - 64
+    assert count_of(room, LINE_WINS, 1, TRADE) == count
+    assert count_of(room, LINE_LOSSES, 0, TRADE) == count - 64
     found = lag_of(room, 0, TRADE)
     assert found.total == (count - 64) // 64 * 64
     assert found.sums[0] / found.total == pytest.approx(lag_us, abs=3)
@@ -158,9 +164,8 @@ def test_the_slow_path_counts_for_its_line_and_others_for_none() -> None:
     rows["ask"][4] = 8
     rows["recv_ns"][1] += 3_000_000
     assert len(room.admit(rows)) == 5
-    read = room.context.line_counter
-    assert [read(LINE_WINS, line, TRADE) for line in (0, 1)] == [1, 1]
-    assert [read(LINE_LOSSES, line, TRADE) for line in (0, 1)] == [0, 1]
+    assert [count_of(room, LINE_WINS, line, TRADE) for line in (0, 1)] == [1, 1]
+    assert [count_of(room, LINE_LOSSES, line, TRADE) for line in (0, 1)] == [0, 1]
     assert lag_of(room, 1, TRADE).sums[0] == pytest.approx(3_000, abs=2)
     assert room.context.streams[1, 0, :4].tolist() == [5, 1, 6, 2]
 
@@ -186,11 +191,10 @@ def test_two_lines_of_noise_add_up() -> None:
                 events.append((identifier * 50 + rng.randrange(400), line, identifier))
     for time_us, line, identifier in sorted(events):
         room.read(frame(TRADE, identifier), line=line, recv_ns=RECV_NS + 1_000 * time_us)
-    read = room.context.line_counter
     brought = {identifier for _, _, identifier in events}
-    assert read(LINE_WINS, 0, TRADE) + read(LINE_WINS, 1, TRADE) == len(brought)
-    total = sum(read(word, line, TRADE) for word in (LINE_WINS, LINE_LOSSES) for line in (0, 1))
+    assert count_of(room, LINE_WINS, 0, TRADE) + count_of(room, LINE_WINS, 1, TRADE) == len(brought)
+    total = sum(count_of(room, word, line, TRADE) for word in (LINE_WINS, LINE_LOSSES) for line in (0, 1))
     assert total == len(events)
-    fills = read(LINE_FILLS, 0, TRADE) + read(LINE_FILLS, 1, TRADE)
+    fills = count_of(room, LINE_FILLS, 0, TRADE) + count_of(room, LINE_FILLS, 1, TRADE)
     assert fills == room.context.counter(words.LATE_FILLS, TRADE)
     assert fills > 100

@@ -8,7 +8,6 @@ from tradeback.ingest.context import (
     LINE_FILLS,
     LINE_LOSSES,
     LINE_REPEATS,
-    LINE_WINS,
     IngestContext,
 )
 from tradeback.ops.metrics import Histogram
@@ -52,7 +51,7 @@ class Race:
     """
 
     WORDS = (
-        ("wins", LINE_WINS, "Messages of this line that entered the tape."),
+        ("wins", 0, "Messages of this line that entered the tape."),
         ("losses", LINE_LOSSES, "Messages of this line whose id the other line had brought."),
         ("repeats", LINE_REPEATS, "Messages that two connections of this line brought, in a rollover."),
         (
@@ -66,7 +65,9 @@ class Race:
         self._context, self.line, self.kind = context, line, kind
 
     def count(self, word: int) -> int:
-        """One of the counters of WORDS."""
+        """One of WORDS; 0 stands for the wins."""
+        if not word:
+            return self._context.line_wins(self.line, self.kind)
         return self._context.line_counter(word, self.line, self.kind)
 
     def lag(self) -> Histogram:

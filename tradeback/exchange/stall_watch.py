@@ -131,7 +131,7 @@ class StallWatch:
             self._state, self._since_ns = state, self._clock.wall_ns()
 
     def _seen(self) -> tuple[Int64s, Int64s]:
-        """Messages and highest ids by line and stream, as the kernel has counted them."""
+        """Messages and last ids by line and stream, as the kernel has noted them."""
         seen = self._intake.context.streams[self._symbol_ids, self._kinds, :4]
         lines = len(self._owners)
         return seen[:, 1::2].T[:lines], seen[:, ::2].T[:lines]

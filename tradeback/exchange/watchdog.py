@@ -75,17 +75,19 @@ class Watchdog:
     def step(self, now_ns: int, counts: Int64s, ids: Int64s, since_ns: Int64s) -> Findings:
         """Look at all streams.
 
-        `counts` and `ids`: messages and highest id by line and stream, rising. `since_ns`: steady time since
+        `counts` and `ids`: messages, rising, and last id by line and stream. `since_ns`: steady time since
         which the line's connection is subscribed, 0 while it is down. All steady times, and all positive.
         """
         now = now_ns / 1e9
         passed_s = now - self._now if self._now else 0.0
         self._now = now
+        # A connection that is about to be replaced may bring lower ids beside the new one.
+        ids = np.maximum(self._ids, ids)
         self._evidence = np.maximum(self._evidence, ids.max(axis=0))
         self._renew(since_ns / 1e9)
         moved = counts != self._counts
         self._note_rates(moved, counts - self._counts, passed_s)
-        self._counts, self._ids = counts.copy(), ids.copy()
+        self._counts, self._ids = counts.copy(), ids
         self._arrived[moved] = now
         up = self._since > 0
         owed = up & ~moved & (self._evidence > np.maximum(self._ids, self._baseline))

@@ -144,7 +144,10 @@ def take_id(
 
 @helper
 def take_row(context: Any, row: Any) -> Any:
-    """Arbitrate the record at `row`: True when it belongs on the tape. Sets LATE, bumps the counters."""
+    """Arbitrate the record at `row`: NEW or FILL when it belongs on the tape, else DROP, which is 0.
+
+    Sets LATE, bumps the counters.
+    """
     kind = load_8(row + KIND)
     identifier = load_i64(row + ID)
     symbol_id = load_16(row + SYMBOL_ID)
@@ -153,16 +156,16 @@ def take_row(context: Any, row: Any) -> Any:
     if kind == QUOTE:
         if identifier <= load_i64(state + LAST_QUOTE):
             bump(context, DUPLICATES, kind, 1)
-            return False
+            return DROP
         store_64(state + LAST_QUOTE, identifier)
         bump(context, ACCEPTED, kind, 1)
-        return True
+        return NEW
     if kind == TRADE:
         window = load_i64(context + 8 * TRADE_WINDOWS) + TRADE_WINDOW_BYTES * symbol_id
         if load_8(row + FLAGS) & STAND_IN:
             _cover(context, window, state, row)
             bump(context, ACCEPTED, kind, 1)
-            return True
+            return NEW
         verdict, skipped = take_id(
             window,
             state + LAST_TRADE,
@@ -180,17 +183,17 @@ def take_row(context: Any, row: Any) -> Any:
             store_64(state + AGG_TILED_TO, int(load_f64(row + ASK_QUANTITY)))
     if verdict == DROP:
         bump(context, DUPLICATES, kind, 1)
-        return False
+        return DROP
     if verdict == OLD:
         bump(context, STALE, kind, 1)
-        return False
+        return DROP
     if verdict == FILL:
         store_8(row + FLAGS, load_8(row + FLAGS) | LATE)
         bump(context, LATE_FILLS, kind, 1)
     if skipped > 0:
         bump(context, SKIPPED_IDS, kind, skipped)
     bump(context, ACCEPTED, kind, 1)
-    return True
+    return verdict
 
 
 @helper

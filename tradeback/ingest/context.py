@@ -58,15 +58,14 @@ ACCEPTED: Final = 56
 LATE_FILLS: Final = 64
 SKIPPED_IDS: Final = 72
 """Ids that were jumped over when a higher one came; late fills are not taken off again."""
-LINE_WINS: Final = 80
-"""Counters by line and kind (word + 4 * line + kind): messages of this line that were accepted."""
-LINE_LOSSES: Final = 88
-"""Dropped because the other line, or nobody remembers who, had brought the id."""
-LINE_REPEATS: Final = 96
+LINE_LOSSES: Final = 80
+"""Counters by line and kind (word + 4 * line + kind): dropped because the other line, or nobody remembers
+who, had brought the id."""
+LINE_REPEATS: Final = 88
 """Dropped because this line had brought the id itself: two of its connections overlap."""
-LINE_FILLS: Final = 104
-"""Wins whose id had been jumped over: what the other line lost."""
-WORDS: Final = 112
+LINE_FILLS: Final = 96
+"""Accepted, with an id that had been jumped over: what the other line lost."""
+WORDS: Final = 104
 
 KINDS: Final = (TRADE, QUOTE, AGG)
 LINES_MAX: Final = 2
@@ -86,7 +85,7 @@ SCRATCH_BYTES: Final = 256
 
 RING_IDS: Final = 64
 SEEN_LINE_BYTES: Final = 16
-"""Highest id of a line in this stream, and the number of its messages."""
+"""Last id of a line in this stream, and the number of its messages."""
 RING_FINE: Final = 64
 RING_COARSE: Final = RING_FINE + 8 * RING_IDS
 STREAM_BYTES: Final = RING_COARSE + 8 * RING_IDS
@@ -115,6 +114,7 @@ class IngestContext:
         self.view = self.words.data
         self.address = int(self.words.ctypes.data)
         self.names = NameTable()
+        self._symbols_end = 1
         self._powers = np.array([float(10**k) for k in range(23)])
         self._scratch = np.zeros(SCRATCH_BYTES, np.uint8)
         self._lag = (lag_bounds_us, lag_counts, lag_sums)
@@ -122,7 +122,7 @@ class IngestContext:
         self.trade_windows: NDArray[np.uint64] = np.zeros((0, TRADE_WINDOW_BYTES // 8), np.uint64)
         self.agg_windows: NDArray[np.uint64] = np.zeros((0, AGG_WINDOW_BYTES // 8), np.uint64)
         self.streams: NDArray[np.int64] = np.zeros((0, 3, STREAM_BYTES // 8), np.int64)
-        """Per symbol and kind - 1: (highest id, messages) of line A, then of B, then what kernels need."""
+        """Per symbol and kind - 1: (last id, messages) of line A, then of B, then what kernels need."""
         self._line_lags: NDArray[np.int64] = np.zeros((LINES_MAX, 4, LAG_SLOT_BYTES // 8), np.int64)
         self.words[LINE_LAGS] = self._line_lags.ctypes.data
         self.words[POWERS] = self._powers.ctypes.data
@@ -137,6 +137,7 @@ class IngestContext:
         """Make a symbol known: its frames are decoded from now on. Adding it again changes nothing."""
         if symbol_id >= len(self.states):
             self._grow(max(2 * len(self.states), symbol_id + 1))
+        self._symbols_end = max(self._symbols_end, symbol_id + 1)
         self.names.add(name, symbol_id)
         self._publish()
 
@@ -150,8 +151,15 @@ class IngestContext:
         return int(self.states[symbol_id, column // 8])
 
     def line_counter(self, word: int, line: int, kind: int) -> int:
-        """One of the counters by line, such as LINE_WINS."""
+        """One of the counters by line, such as LINE_LOSSES."""
         return int(self.words[word + 4 * line + kind])
+
+    def line_wins(self, line: int, kind: int) -> int:
+        """Messages of this line that were accepted: those that neither lost nor were repeated."""
+        brought = int(self.streams[: self._symbols_end, kind - 1, 2 * line + 1].sum())
+        return (
+            brought - self.line_counter(LINE_LOSSES, line, kind) - self.line_counter(LINE_REPEATS, line, kind)
+        )
 
     def line_lag(self, line: int, kind: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Views (counts, sums) of a line's lag behind the other, as an `ops.metrics.Histogram` with

@@ -9,7 +9,7 @@ Frame layout: RFC 6455 section 5.2. Frames of a server are never masked.
 
 from typing import Any
 
-from tradeback.ingest.arbiter import take_row
+from tradeback.ingest.arbiter import DROP, take_row
 from tradeback.ingest.context import (
     ALL_TO_SIDE,
     LAG_BOUNDS,
@@ -140,9 +140,9 @@ def read_frames(
         event_us = load_i64(scratch + EVENT_US)
         if event_us != 0:
             note_lag(context, event_us, recv_ns)
-        is_accepted = take_row(context, row)
-        note_line(context, row, line, recv_ns, is_accepted)
-        if is_accepted:
+        verdict = take_row(context, row)
+        note_line(context, row, line, recv_ns, verdict)
+        if verdict != DROP:
             store_64(row + RECV_NS, recv_ns)
             store_8(row + FLAGS, load_8(row + FLAGS) | line_bits)
             seal_row(row, sequence + written, epoch)
@@ -161,11 +161,11 @@ def admit_rows(context: Any, rows: Any, count: Any, row: Any, sequence: Any, epo
     written = 0
     for index in range(count):
         source = rows + ROW_BYTES * index
-        is_accepted = take_row(context, source)
+        verdict = take_row(context, source)
         flags = load_8(source + FLAGS)
         if flags & (STAND_IN | REPAIRED) == 0:
-            note_line(context, source, flags >> LINE_SHIFT, load_i64(source + RECV_NS), is_accepted)
-        if is_accepted:
+            note_line(context, source, flags >> LINE_SHIFT, load_i64(source + RECV_NS), verdict)
+        if verdict != DROP:
             for offset in range(0, ROW_BYTES, 8):
                 store_64(row + offset, load_i64(source + offset))
             seal_row(row, sequence + written, epoch)
