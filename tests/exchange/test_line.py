@@ -107,6 +107,23 @@ async def test_a_ping_between_trades(world: Desk) -> None:
     assert exchange.peers[0].opcodes == [(0x0A, b"abc"), (0x0A, b"")]
 
 
+async def test_pings_beyond_the_limit_of_messages_are_answered_together(
+    world: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange counts pongs among its five messages a second, and cuts who sends more."""
+    monkeypatch.setattr(requests, "PACE_PERIOD_S", 0.2)
+    pings = [b"%d" % number for number in range(30)]
+    async with (
+        scripted(sends(*(frame(payload, 0x89) for payload in pings), trade(1))) as exchange,
+        running(world.line(exchange.endpoint)) as line,
+    ):
+        await until(lambda: exchange.peers and (0x0A, pings[-1]) in exchange.peers[0].opcodes)
+        assert line.counts.pings == 30
+        # The subscription was the first of four in the window.
+        assert exchange.peers[0].opcodes == [(0x0A, payload) for payload in (*pings[:3], pings[-1])]
+        assert line.counts.reconnects == 0
+
+
 async def test_frames_that_come_together_with_the_handshake(world: Desk) -> None:
     async with scripted(sends(trade(3))) as exchange:
         exchange.attach = frame(b"hello", 0x89) + trade(1) + trade(2)
