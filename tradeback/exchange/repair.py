@@ -43,6 +43,7 @@ from tradeback.ops.log import Log
 from tradeback.ops.metrics import Family, unlabelled
 
 AT_ONCE = 3
+LAG_MAX_US = 10_000_000
 SLICE_ROWS = 128
 """Records that enter the tape before the loop may look at the lines again: well below a millisecond."""
 RETRY = Backoff(0.25, 15.0)
@@ -63,7 +64,6 @@ class Job:
     gap: Gap
     floor: int = -1
     """Lowest id that is fetched (0: no bound); -1: the bounds have not been looked at yet."""
-    failures: int = 0
     not_before_ns: int = 0
     absent: IdRanges = field(default_factory=IdRanges)
     """Ids that a page has passed by once."""
@@ -90,6 +90,10 @@ class Repair:
         self._jobs: dict[tuple[int, int, int, int], Job] = {}
         self._busy: dict[tuple[int, int], asyncio.Task[None]] = {}
         """One page at a time for each stream."""
+        self._behind: dict[tuple[int, int], tuple[int, int]] = {}
+        """Streams whose last page ended too early: how often in a row, not to be asked before (ns)."""
+        self._lag_us = 0
+        """How far the exchange's database seems to trail: younger gaps wait, for a page costs weight."""
         self._wake = asyncio.Event()
         self._not_before_ns = 0
         self._failures = 0
@@ -129,9 +133,11 @@ class Repair:
         gaps = {(gap.symbol_id, gap.stream, *gap.name): gap for gap in self._keeper.ledger.gaps(OPEN)}
         self._jobs = {name: self._jobs.get(name) or Job(gap) for name, gap in gaps.items()}
         now_ns, waits = self._clock.steady_ns(), []
-        for job in sorted(self._jobs.values(), key=lambda job: job.gap.missing):
+        for job in sorted(self._jobs.values(), key=lambda job: (job.gap.missing, job.gap.opened_ns)):
             key = job.gap.symbol_id, job.gap.stream
-            due_ns = max(job.not_before_ns, self._not_before_ns)
+            behind_ns = self._behind.get(key, (0, 0))[1]
+            ripe_ns = now_ns + max(0, 1_000 * (self._lag_us - self._age_us(job.gap)))
+            due_ns = max(job.not_before_ns, self._not_before_ns, behind_ns, ripe_ns)
             if due_ns > now_ns:
                 waits.append((due_ns - now_ns) / 1e9)
             elif key not in self._busy and len(self._busy) < AT_ONCE:
@@ -248,11 +254,23 @@ class Repair:
             job.absent.add(low, high)
         if passed and not entered:
             self._put_off(job, ABSENT_AGAIN_S)
-        if entered or passed:
-            job.failures = 0
-        elif reached < last:
-            job.failures += 1
-            self._put_off(job, RETRY.delay_s(job.failures, random.random()))
+        self._note_lag(job.gap, lagging=reached < last and not entered and not passed)
+
+    def _note_lag(self, gap: Gap, *, lagging: bool) -> None:
+        """Learn from a page how far the database trails; a stream that is behind is left alone."""
+        key, age_us = (gap.symbol_id, gap.stream), self._age_us(gap)
+        if not lagging:
+            self._behind.pop(key, None)
+            self._lag_us = min(self._lag_us, age_us)
+            return
+        failures = self._behind.get(key, (0, 0))[0] + 1
+        delay_ns = int(1e9 * RETRY.delay_s(failures, random.random()))
+        self._behind[key] = failures, self._clock.steady_ns() + delay_ns
+        self._lag_us = max(self._lag_us, min(age_us + age_us // 2, LAG_MAX_US))
+
+    def _age_us(self, gap: Gap) -> int:
+        """How long ago its trades were missed."""
+        return (self._clock.wall_ns() - gap.opened_ns) // 1_000
 
     async def _enter(self, job: Job, rows: Rows) -> int:
         """Put what is lacking on the tape; returns how many records it took."""
