@@ -49,6 +49,8 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
         return st.sampled_from(("debug", "info", "warning", "error"))
     if key.name == "exchange.lines":
         return st.integers(1, 2)
+    if key.name == "feed.workers":
+        return st.integers(0, 64)
     if isinstance(key.default, bool):
         return st.booleans()
     if isinstance(key.default, float):

@@ -36,6 +36,8 @@ FLOORS = (
     ("sinks",),
     ("feed",),
     ("api",),
+    ("serving",),
+    ("processes",),
     ("parts", "warm"),
     ("engine", "supervisor"),
     ("replay",),

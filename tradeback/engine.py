@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from tradeback import kernel_cache
 from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
-from tradeback.api.shapes import enigma_source
 from tradeback.exchange.listing import Listing
 from tradeback.feed.front import Front
 from tradeback.feed.server import Feed
@@ -25,7 +24,7 @@ from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
-from tradeback.path.path import Path as HotPath
+from tradeback.serving import make_feed
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.health import TapeHealth
@@ -34,6 +33,7 @@ from tradeback.tape.writer import Tape
 
 if TYPE_CHECKING:
     from tradeback.parts import Parts
+    from tradeback.processes.hub import Hub
 
 FIRST_COMPILE = "compiling kernels, once, about 5 s"
 
@@ -41,8 +41,9 @@ FIRST_COMPILE = "compiling kernels, once, about 5 s"
 class Engine:
     """One engine: `start`, `wait_stopped`, `stop`. See the module for the flow."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self.config, self.clock = config, clock
+    def __init__(self, config: Config, clock: Clock, hub: "Hub | None" = None) -> None:
+        """`hub`: the other processes of this run; without one everything happens in this process."""
+        self.config, self.clock, self._hub = config, clock, hub
         self.progress: Callable[[str], None] = lambda line: None
         self.symbols = SymbolTable()
         self.tape: Tape | None = None
@@ -86,7 +87,8 @@ class Engine:
             tape=tape,
             reader=reader,
         )
-        feed = self._make_feed(context, tape)
+        feed = make_feed(self.config, self.clock, self.symbols, tape, lambda: context.derived)
+        context.feed = feed
         self._tape_health = health = TapeHealth(tape, self.clock)
         context.components += [health, feed]
         context.collectors += [health, feed]
@@ -122,29 +124,6 @@ class Engine:
         if failures:
             raise failures[0]
 
-    def _make_feed(self, context: ServingContext, tape: Tape) -> Feed:
-        def latest_price(symbol_id: int) -> float | None:
-            state = context.derived.latest(symbol_id) if context.derived else None
-            return float(state["price"]) if state is not None and state["trade_id"] >= 0 else None
-
-        def enigma_of(symbol_id: int) -> dict[str, object] | None:
-            if context.derived is None:
-                return None
-            return enigma_source(self.symbols, context.derived, symbol_id)
-
-        feed = Feed(
-            self.config.feed,
-            self.clock,
-            self.symbols,
-            HotPath(tape),
-            latest_price=latest_price,
-            enigma_of=enigma_of,
-            known=lambda: context.derived,
-            features=self.config.feature,
-        )
-        context.feed = feed
-        return feed
-
     async def _open_port(self, context: ServingContext, feed: Feed) -> None:
         runner = make_runner(context)
         await runner.setup()
@@ -156,7 +135,11 @@ class Engine:
             head_seconds_max=self.config.server.read_timeout_s,
             write_seconds_max=self.config.server.write_timeout_s,
         )
-        await front.open(self.config.server.host, self.config.server.port)
+        if self._hub is None:
+            await front.open(self.config.server.host, self.config.server.port)
+        else:
+            front.hand_over = self._hub.hand_over
+            await front.serve(self._hub.sockets)
         self._front = front
         feed.start()
         self._closing.append(feed.close)
@@ -193,8 +176,17 @@ class Engine:
         assert self.tape is not None
         for symbol in wanted:
             self.symbols.put(symbol)
+        hub = self._hub
         parts = Parts(
-            self.config, self.clock, feed.path, self.tape, self.symbols, series, listing.rest, wanted
+            self.config,
+            self.clock,
+            feed.path,
+            self.tape,
+            self.symbols,
+            series,
+            listing.rest,
+            wanted,
+            recorded=hub.series if hub is not None else None,
         )
         restored = await asyncio.to_thread(parts.restore)
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
@@ -204,6 +196,11 @@ class Engine:
         context.components += [parts.sink, parts.history, *parts.pool.lines]
         context.collectors += [parts.intake, parts.pool, parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
+        if hub is not None:
+            context.components += hub.components
+            context.collectors.append(hub)
+            self._closing.append(hub.close)
+            hub.start(feed.path, self.tape.next_sequence)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.

@@ -16,11 +16,14 @@ from pathlib import Path
 KERNEL_ROOMS = ("kernel", "ingest", "derive", "wire")
 """Packages whose functions are compiled. `model` is in none of them: kernels take constants from `kernel`."""
 
-OTHER_KERNELS = ("path/path_kernel.py",)
-"""Kernels in rooms that are not pure: this one calls write(2) and send(2)."""
+OTHER_KERNELS = ("path/path_kernel.py", "path/follow_kernel.py")
+"""Kernels in rooms that are not pure: these call write(2), send(2), pread(2)."""
 
 PREFIX = "kernels-"
 """Begins the names of our folders; a child process finds its parent's in the environment."""
+
+PREPARED = "TRADEBACK_CACHE_PREPARED"
+"""Names the cache folder in the environment of a child whose parent, of the same sources, has prepared it."""
 
 KEPT_FOLDERS = 8
 """How many cache folders of earlier sources stay beside the current one."""
@@ -54,6 +57,8 @@ def prepare(version: str) -> Path:
     a read-only home costs a compilation and never a start.
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
+    if named and os.environ.get(PREPARED) == named:
+        return Path(named)
     if named and not Path(named).name.startswith(PREFIX):
         return Path(named)  # the user's own choice, and his care
     name = source_hash(Path(__file__).parent, version)

@@ -4,7 +4,9 @@ Importing this module compiles or loads every kernel, so it happens in a thread 
 """
 
 import asyncio
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
@@ -20,9 +22,11 @@ from tradeback.model.config import Config
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
-from tradeback.path.path import Path
+from tradeback.path.path import Path as HotPath
+from tradeback.processes.series import RecordedSeries, StoreOfAnother
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import Restored, restore
+from tradeback.stores import series_lock
 from tradeback.stores.ports import SeriesStore
 from tradeback.tape.writer import Tape
 
@@ -40,13 +44,15 @@ class Parts:
         self,
         config: Config,
         clock: Clock,
-        path: Path,
+        path: HotPath,
         tape: Tape,
         symbols: SymbolTable,
         series: SeriesStore,
         rest: Rest,
         wanted: Sequence[Symbol],
+        recorded: RecordedSeries | None = None,
     ) -> None:
+        """`recorded`: bars are kept by a recorder, which this asks for them; without one by a sink here."""
         self._clock, self._tape, self._symbols, self._series = clock, tape, symbols, series
         self.derived = Derived(max(64, 2 * len(symbols)))
         self.intake = Intake(tape, path)
@@ -59,7 +65,11 @@ class Parts:
             [symbol.symbol for symbol in wanted], config.exchange.lines, config.exchange.max_connections
         )
         self.pool = Pool(plans, config.exchange, clock, self.intake, symbols, get_log("line"))
-        self.sink = SeriesSink(self.derived, series, tape)
+        self._recorded, self._data_dir = recorded is not None, config.data_dir
+        self._lock: io.FileIO | None = None
+        self.sink: SeriesSink | RecordedSeries = recorded or SeriesSink(self.derived, series, tape)
+        if recorded is not None:
+            recorded.derived = self.derived
         # From a little before the head: aggregates that the last run had no time to judge.
         start = max(tape.oldest_sequence, tape.next_sequence - STAND_IN_BACK_ROWS)
         self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, start)
@@ -78,7 +88,10 @@ class Parts:
                 break
             self.intake.restore(rows)
             start += len(rows)
-        return restore(self.derived, self._series, tape, tape.next_sequence)
+        if not self._recorded:
+            self._lock = series_lock.take(Path(self._data_dir))
+        store = StoreOfAnother(self._series.load()) if self._recorded else self._series
+        return restore(self.derived, store, tape, tape.next_sequence)
 
     def start(self, fail: Callable[[BaseException], None]) -> None:
         """Bring the lines up and begin all background work; a bug in any of it goes to `fail`."""
@@ -103,6 +116,8 @@ class Parts:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.intake.close()
         await self.sink.close()
+        if self._lock is not None:
+            self._lock.close()
 
     async def _certify(self) -> None:
         while True:

@@ -36,7 +36,6 @@ UNSUPPORTED = {
     **dict.fromkeys(("redis.addr", "redis.password", "redis.db"), "Redis store"),
     "nats.url": "NATS bus",
     "auth.mode": "log-in: everything can be read without one",
-    "feed.workers": "feed worker processes",
 }
 """Keys of the contract that this version cannot honour, and what it lacks. Never silently ignored."""
 

@@ -51,4 +51,4 @@ if __name__ == "__main__":
     module = ModuleType("tradeback.engine")
     module.Engine = make_engine(sys.argv[1])  # type: ignore[attr-defined]
     sys.modules["tradeback.engine"] = module
-    main(["run", *sys.argv[2:]])
+    main(["run", "--single-process", *sys.argv[2:]])

@@ -35,6 +35,15 @@ async def until(
         await asyncio.sleep(POLL_S)
 
 
+def children_of(process: int) -> list[int]:
+    """Process ids of the direct children."""
+    try:
+        listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(word) for word in listed.split()]
+
+
 class Process:
     """One `tradeback` command. Its stderr goes to a file, which explains failures."""
 
@@ -61,9 +70,11 @@ class Process:
         return self.announced
 
     async def kill(self) -> None:
-        """kill -9."""
+        """kill -9, and so its children: as when the machine's memory is short, all at once."""
         if self.child.returncode is None:
-            self.child.kill()
+            for child in (self.child.pid, *children_of(self.child.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         await self.child.wait()
 
     async def stop(self) -> None:

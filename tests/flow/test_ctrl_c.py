@@ -6,13 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.flow.running import until
-
-
-def children_of(process: int) -> list[int]:
-    """Process ids of the direct children."""
-    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
-    return [int(word) for word in listed.split()]
+from tests.flow.running import children_of, until
 
 
 def alive(process: int) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tradeback.cli.run import PROGRESS_PREFIX
+from tradeback.cli.race import PROGRESS_PREFIX
 from tradeback.cli.tail import DEFAULT_URL
 from tradeback.model.units import parse_duration
 

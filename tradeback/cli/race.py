@@ -1,9 +1,19 @@
-"""Several things at once, until the first of them ends."""
+"""Several things at once, until the first of them ends; and what is said meanwhile."""
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import Any
+
+PROGRESS_PREFIX = "... "
+"""Begins lines about a start that takes its time, and sets them off from errors and the log."""
+
+
+def show_progress(line: str) -> None:
+    """Say how far a start is."""
+    sys.stderr.write(f"{PROGRESS_PREFIX}{line}\n")
+    sys.stderr.flush()
 
 
 async def race(*works: Coroutine[Any, Any, Any]) -> int:

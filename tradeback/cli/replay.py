@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradeback.cli.run import PROGRESS_PREFIX, SWITCH_INTERVAL_S, _greet
+from tradeback.cli.race import show_progress
+from tradeback.cli.run import _greet
 from tradeback.cli.tape import time_us
 from tradeback.model.errors import StartupError
 
@@ -97,7 +98,6 @@ def replay(source: Path, **options: Any) -> int:
       tradeback replay data --from 2026-01-31T12:00 --to 2026-01-31T13:00 --data-dir again
       tradeback replay data --from seq:1000000 --symbols BTCUSDT
     """
-    import sys
 
     import uvloop
 
@@ -113,7 +113,7 @@ def replay(source: Path, **options: Any) -> int:
         config = settings.load(options["config_path"], os.environ, given)
         play = make_play(source, options)
         limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        limits.favour_loop()
         log.configure(config.log_level)
         uvloop.run(_serve(config, play, options))
     return 0
@@ -160,7 +160,7 @@ async def _serve(config: Any, play: "Play", options: dict[str, Any]) -> None:
     from tradeback.replay import ReplayEngine
 
     engine = ReplayEngine(config, play, speed=options["speed"], keep_times=options["keep_times"])
-    engine.progress = lambda line: click.echo(f"{PROGRESS_PREFIX}{line}", err=True)
+    engine.progress = show_progress
     stopping = stop_signals()
     try:
         if await race(engine.start(), stopping.wait()) == 1:

@@ -9,14 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from tradeback.model.config import Config
-
-PROGRESS_PREFIX = "... "
-"""Begins lines about a start that takes its time, and sets them off from errors and the log."""
-
-
-SWITCH_INTERVAL_S = 0.0002
-"""How long a thread in Python (klines of the history, a large answer) may keep the loop from the
-interpreter lock. Python's own 5 ms were seen as a p99 of 10 ms while the history loaded."""
+    from tradeback.supervisor import Family
 
 
 @click.command(short_help="Run the engine against the exchange.")
@@ -32,7 +25,8 @@ interpreter lock. Python's own 5 ms were seen as a p99 of 10 ms while the histor
 @click.option(
     "--announce", is_flag=True, help='Print {"http": "http://HOST:PORT"} to stdout when the port is open.'
 )
-def run(config_path: str | None, announce: bool, **options: Any) -> None:
+@click.option("--single-process", is_flag=True, help="Everything in one process, for debugging.")
+def run(config_path: str | None, announce: bool, single_process: bool, **options: Any) -> int:
     """Run the engine: exchange lines, tape, feed, HTTP, all on one port.
 
     Needs no configuration: without any it follows ten symbols of Binance and serves on
@@ -45,32 +39,73 @@ def run(config_path: str | None, announce: bool, **options: Any) -> None:
       EXCHANGE_SYMBOLS=BTCUSDT,ETHUSDT tradeback run
     """
     from tradeback import settings
-    from tradeback.ops import limits
 
     named = {"server.host": "host", "server.port": "port", "data_dir": "data_dir", "spin": "spin"}
     config = settings.load(config_path, os.environ, {key: options[name] for key, name in named.items()})
-    limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
-    _run(config, announce)
+    if single_process or sys.platform != "linux":
+        return _run_alone(config, announce)
+    return _run_family(config, announce)
 
 
-def _run(config: "Config", announce: bool) -> None:
-    import uvloop
+def _run_family(config: "Config", announce: bool) -> int:
+    """Supervisor and children. The engine is started before this process loads what itself needs."""
+    from pathlib import Path
+
+    from tradeback.processes.orphans import wait_for_orphan
+    from tradeback.supervisor import Family
+
+    wait_for_orphan(Path(config.data_dir))
+    family = Family(config, colour=sys.stderr.isatty())
+    family.start(family.engine)
+
+    import asyncio
 
     from tradeback.ops import log
 
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    log.configure(config.log_level)
+    return asyncio.run(_supervise(family, announce))
+
+
+async def _supervise(family: "Family", announce: bool) -> int:
+    """Until a signal (0), or until the family cannot go on."""
+    import asyncio
+    import signal
+
+    from tradeback.cli.race import race, stop_signals
+    from tradeback.ops.log import get_log
+    from tradeback.supervisor import Supervisor
+
+    stopping = stop_signals()
+    supervisor = Supervisor(family, get_log("supervisor"), lambda url: _greet({"http": url}, announce))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, supervisor.reap)
+    supervisor.reap()
+    try:
+        await race(stopping.wait(), asyncio.wait({supervisor.ended}))
+    finally:
+        await supervisor.stop()
+    return supervisor.ended.result() if supervisor.ended.done() else 0
+
+
+def _run_alone(config: "Config", announce: bool) -> int:
+    import uvloop
+
+    from tradeback.ops import limits, log
+
+    limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
+    limits.favour_loop()
     log.configure(config.log_level)
     uvloop.run(_serve(config, announce))
+    return 0
 
 
 async def _serve(config: "Config", announce: bool) -> None:
     """Start, announce, wait for a signal or the engine's own end, stop. The engine's errors pass through."""
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import race, show_progress, stop_signals
     from tradeback.engine import Engine
     from tradeback.ops.clock import SystemClock
 
     engine = Engine(config, SystemClock())
-    engine.progress = _progress
+    engine.progress = show_progress
     stopping = stop_signals()
     try:
         if await race(engine.start(), stopping.wait()) == 0:
@@ -88,7 +123,3 @@ def _greet(where: Mapping[str, str], announce: bool) -> None:
         sys.stdout.flush()
     else:
         click.echo(f"tradeback serves {where['http']} (Ctrl-C stops)", err=True)
-
-
-def _progress(line: str) -> None:
-    click.echo(f"{PROGRESS_PREFIX}{line}", err=True)

@@ -242,6 +242,14 @@ class Derived:
         changed = np.flatnonzero(dirty)
         return Drained(closed, self._parts(dirty), self._states[changed].copy(), lost)
 
+    def forget_changes(self) -> None:
+        """Drop what `drain` would take: in this process nobody wants it. Open bars and levels stay."""
+        self._context[context.RING_COUNT // 8] = 0
+        self._ring.aside.clear()
+        self._ring.aside_count = 0
+        self._ring.lost = False
+        self._states["dirty"] = 0
+
     def snapshot(self) -> Drained:
         """The whole state for `restore`, without taking anything."""
         everything = np.full(len(self._states), DIRTY_CURRENT | DIRTY_OTHER, np.uint8)

@@ -8,11 +8,10 @@ keep-alive, no bodies and refuses Firefox; it is not built.)
 """
 
 import asyncio
-import errno
 import logging
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiofastnet
@@ -21,10 +20,9 @@ import picows
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from tradeback.feed.head import HEAD_END, may_become_request, parse_head, with_plain_connection
-from tradeback.model.errors import StartupError
+from tradeback.feed.listening import BACKLOG, bind
 from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX, HEAD_BYTES_MAX, HEAD_SECONDS_MAX
 
-BACKLOG = 1_024
 FDS_RESERVED = 128
 """File descriptors kept for the exchange, the tape, stores and logs."""
 WRITE_SECONDS_MAX = 15.0
@@ -36,6 +34,9 @@ READ_BUFFER_FIRST_BYTES = 2_048
 HttpFactory = Callable[[], asyncio.Protocol]
 Upgrade = Callable[[picows.WSUpgradeRequest], Any]
 """An upgrade request to a picows listener, or to a picows response with or without one."""
+
+HandOver = Callable[[Any, bytes], bool]
+"""(transport, bytes that have come): True when somebody else has taken the connection."""
 
 _log = logging.getLogger("tradeback.feed")
 
@@ -57,32 +58,41 @@ class Front:
         self.write_ms_max = int(write_seconds_max * 1_000)
         self.port = 0
         self.refused = 0
+        self.hand_over: HandOver = _nobody
+        """Asked first about every upgrade: another process may serve it."""
         self.heads: set[HeadReader] = set()
         """Connections whose head is still coming."""
         backlog, self.fd_max = _descriptor_limits()
         self._backlog = backlog
-        self._server: asyncio.AbstractServer | None = None
+        self._servers: list[asyncio.AbstractServer] = []
 
     async def open(self, host: str, port: int) -> None:
         """Listen. StartupError with the remedy when the address cannot be had."""
+        await self.serve(bind(host, port))
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on these from now on; they are closed with the front."""
         loop = asyncio.get_running_loop()
-        try:
+        self.port = sockets[0].getsockname()[1]
+        for sock in sockets:
             server = await aiofastnet.create_server(
-                loop, lambda: HeadReader(self), host, port, backlog=self._backlog
+                loop, lambda: HeadReader(self), sock=sock, backlog=self._backlog
             )
-        except (OSError, OverflowError) as error:
-            raise StartupError(_remedy(host, port, error)) from error
-        self._server = server
-        self.port = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
 
     async def close(self) -> None:
         """Stop listening and drop the connections whose head has not come."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         for reader in list(self.heads):
             reader.cut()
         await asyncio.sleep(0)
+
+
+def _nobody(transport: Any, data: bytes) -> bool:
+    """There is no other process."""
+    return False
 
 
 class HeadReader(asyncio.Protocol):
@@ -139,7 +149,9 @@ class HeadReader(asyncio.Protocol):
         self._done()
         self._seen = b""
         if parsed.upgrade:
-            _become_websocket(self._transport, self._front.upgrade, with_plain_connection(head) + rest)
+            data = with_plain_connection(head) + rest
+            if not self._front.hand_over(self._transport, data):
+                become_websocket(self._transport, self._front.upgrade, data)
         else:
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 # The kernel cuts a client that takes nothing of an answer for this long.
@@ -208,8 +220,11 @@ class _Logger:
 _quiet = _Logger()
 
 
-def _become_websocket(transport: Any, upgrade: Upgrade, data: bytes) -> None:
-    """Replace the protocol by picows' own and feed it what was read."""
+def become_websocket(transport: Any, upgrade: Upgrade, data: bytes) -> None:
+    """Replace the protocol by picows' own and feed it `data`: the head of a request, and what follows.
+
+    The head's Connection line must be one that picows understands, see `head.with_plain_connection`.
+    """
     protocol = WSProtocol(
         None,  # host_port: of clients only
         None,  # ws_path: of clients only
@@ -254,15 +269,3 @@ def _descriptor_limits() -> tuple[int, int]:
         return BACKLOG, 1 << 30
     backlog = min(BACKLOG, soft // 4)
     return backlog, soft - backlog - FDS_RESERVED
-
-
-def _remedy(host: str, port: int, error: OSError | OverflowError) -> str:
-    where = f"{host}:{port}"
-    code = getattr(error, "errno", None)
-    if code == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop what listens there, or set SERVER_PORT to a free port"
-    if code in (errno.EACCES, errno.EPERM):
-        return f"not allowed to listen on {where}: lower ports need a privilege; set SERVER_PORT above 1023"
-    if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"{host} is no address of this machine: set SERVER_HOST to 127.0.0.1, or to 0.0.0.0 for all"
-    return f"cannot listen on {where}: {error}; set SERVER_HOST and SERVER_PORT"

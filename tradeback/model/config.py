@@ -85,6 +85,8 @@ class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """A client that takes nothing for this long is closed (1013)."""
     enigma_interval_s: Seconds = 0.1
     """Shortest time between two Enigma messages of one symbol to one client."""
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Processes besides the engine that serve WebSocket clients; 0: the engine does."""
 
 
 class FeatureConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from tradeback.derive.layout import Drained
 from tradeback.model.record import Rows
-from tradeback.stores.ports import Position, SeriesStore
+from tradeback.stores.ports import Position, Stored
 from tradeback.tape.reader import RecordsGone
 
 if TYPE_CHECKING:
@@ -33,6 +34,19 @@ class TapeSource(Protocol):
         """Where a reader goes on that has seen everything before `sequence` of `epoch`."""
 
 
+class Restores(Protocol):
+    """What this module needs of a `SeriesStore`."""
+
+    def load(self) -> Stored:
+        """What a restart begins with."""
+
+    def write(self, drained: Drained, position: Position) -> None:
+        """Keep what has changed up to `position`."""
+
+    def begin_rebuild(self) -> None:
+        """Forget position, open parts and states."""
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What `restore` found and did, for the log.
@@ -52,7 +66,7 @@ class Restored:
     """Records between the store's position and the tape's oldest, removed by retention."""
 
 
-def restore(derived: "Derived", store: SeriesStore, tape: TapeSource, next_sequence: int) -> Restored:
+def restore(derived: "Derived", store: Restores, tape: TapeSource, next_sequence: int) -> Restored:
     """Make `derived` what it was, or would be, after every record before `next_sequence`.
 
     `derived` must follow all symbols already and have seen no record. Takes 20 to 60 ns a record, so run
@@ -102,7 +116,7 @@ def replay(
     tape: TapeSource,
     start: int,
     end: int,
-    store: SeriesStore,
+    store: Restores,
     cancelled: Callable[[], bool] = bool,
 ) -> tuple[int, int]:
     """Fold the records `start` <= sequence < `end` into `derived`; returns (records, records gone).

@@ -1,0 +1,172 @@
+"""The recorder: reads the tape's files behind its own position and keeps the series store up to date.
+
+A process of its own, so that a slow store never shares the interpreter lock with the hot path. It is
+the only one that writes bars, and answers the engine's questions for them. Killed at any moment it goes
+on from the position that stands in the store, beside what was written with it.
+"""
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tradeback.derive.state import Derived
+from tradeback.model.errors import TapeError, TradebackError
+from tradeback.model.record import Rows
+from tradeback.model.symbols import SYMBOL_IDS_MAX
+from tradeback.ops.log import Log
+from tradeback.processes.link import Link, Listener, Message
+from tradeback.processes.member import Reporter, symbols_of
+from tradeback.processes.page import SharedPage
+from tradeback.processes.series import pack_bars
+from tradeback.processes.setup import Setup, socket_of
+from tradeback.sinks.series import SeriesSink
+from tradeback.sinks.series_replay import SLICE_ROWS, restore
+from tradeback.stores import series_lock
+from tradeback.stores.series_sqlite import SeriesSqlite
+from tradeback.tape.reader import RecordsGone, TapeReader
+
+POLL_S = 0.05
+
+
+class ReadTape:
+    """The tape up to where it has been read: to `SeriesSink` it is a tape that ends there."""
+
+    def __init__(self, reader: TapeReader) -> None:
+        self._reader = reader
+        self.epoch, self.next_sequence = 0, 1
+
+    @property
+    def oldest_sequence(self) -> int:
+        """Sequence of the oldest record held."""
+        return self._reader.oldest_sequence
+
+    def read_with_epoch(self, sequence: int, rows_max: int) -> tuple[int, Rows]:
+        """See `TapeReader`."""
+        return self._reader.read_with_epoch(sequence, rows_max)
+
+    def resume(self, epoch: int, sequence: int) -> tuple[int, int]:
+        """See `TapeReader`."""
+        return self._reader.resume(epoch, sequence)
+
+
+class Recorder:
+    """`start`, `work` until cancelled, `stop`. Loop thread, but for the restoring."""
+
+    def __init__(self, setup: Setup, log: Log) -> None:
+        folder = Path(setup.config.data_dir)
+        self._folder, self._log = folder, log
+        self._page = SharedPage(setup.page_fd)
+        self._generation = self._page.generation
+        self._reader = TapeReader(folder / "tape")
+        self.tape = ReadTape(self._reader)
+        self.store = SeriesSqlite(folder / "series.sqlite")
+        self.derived = Derived()
+        self._known = np.zeros(SYMBOL_IDS_MAX + 1, np.bool_)
+        self._learn_symbols()
+        self.sink = SeriesSink(self.derived, self.store, self.tape)
+        self._listener = Listener(socket_of(setup.listen_fd), self._greet, self._on_message)
+        self._reporter = Reporter(self._listener, self._more)
+        self._reporter.components.append(self.sink)
+        self._reporter.collectors.append(self.sink)
+        self._answering: set[asyncio.Task[None]] = set()
+        self._ready = asyncio.Event()
+        self._lock: io.FileIO | None = None
+
+    async def start(self) -> None:
+        """What the store knows, and the tape behind it."""
+        self._lock = await asyncio.to_thread(series_lock.take, self._folder)
+        end = self._page.published
+        restored = await asyncio.to_thread(restore, self.derived, self.store, self._reader, end)
+        self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
+        self.tape.epoch, self.tape.next_sequence = self._reader.resume(0, end)
+        self.sink.start()
+        self._ready.set()
+        self._reporter.start()
+
+    async def work(self) -> None:
+        """Read on for ever. Raises TradebackError when the tape has lost what was read already."""
+        while True:
+            try:
+                self.read_on(self._page.published)
+            except RecordsGone as error:
+                gone = error.oldest_sequence - self.tape.next_sequence
+                self._log.error("records are gone by retention before they could be recorded", records=gone)
+                self.tape.next_sequence = error.oldest_sequence
+            await asyncio.sleep(POLL_S)
+
+    def read_on(self, end: int) -> None:
+        """Fold the records before `end`."""
+        tape = self.tape
+        while tape.next_sequence < end:
+            epoch, rows = tape.read_with_epoch(tape.next_sequence, min(SLICE_ROWS, end - tape.next_sequence))
+            # After the records: whoever wrote them was of this generation or an earlier one.
+            if self._page.generation != self._generation:
+                self._meet_engine()
+            if not len(rows):
+                return
+            if not self._known[rows["symbol_id"]].all():
+                self._learn_symbols()
+                self._known[rows["symbol_id"]] = True
+            rows = np.ascontiguousarray(rows)
+            self.derived.on_rows(int(rows.ctypes.data), len(rows))
+            tape.epoch, tape.next_sequence = epoch, tape.next_sequence + len(rows)
+
+    async def stop(self) -> None:
+        """Everything up to the tape's end into the store."""
+        self._reporter.close()
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        self._listener.close()
+        if self._ready.is_set():
+            try:
+                self.read_on(self._page.published)
+            except TapeError as error:
+                self._log.warning("the end of the tape cannot be read", error=str(error))
+        await self.sink.close()
+        self.store.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _meet_engine(self) -> None:
+        """A new engine has come: with symbols, and perhaps without the tail of the tape."""
+        self._generation = self._page.generation
+        self._learn_symbols()
+        tape = self.tape
+        if self._reader.resume(tape.epoch, tape.next_sequence)[1] < tape.next_sequence:
+            raise TradebackError(
+                "the tape has lost records that were recorded: beginning anew from the store"
+            )
+
+    def _learn_symbols(self) -> None:
+        for symbol in symbols_of(self._folder):
+            self.derived.add_symbol(symbol)
+            self._known[symbol.id] = True
+
+    def _greet(self, link: Link) -> None:
+        if self._ready.is_set():
+            self._reporter.send_to(link)
+
+    def _more(self) -> dict[str, Any]:
+        return {"behind": max(0, self._page.published - self.tape.next_sequence)}
+
+    def _on_message(self, link: Link, message: Message, behind: bytes, files: list[int]) -> None:
+        task = asyncio.create_task(self._answer(link, message))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, link: Link, message: Message) -> None:
+        """Bars as of the moment of the question."""
+        number = message["bars"]
+        await self._ready.wait()
+        try:
+            self.read_on(message["next_sequence"])
+            *ask, newest = message["ask"]
+            answer = await self.sink.bars(*ask, newest=newest)
+        except TradebackError as error:
+            link.send({"bars": number, "error": str(error)})
+        else:
+            link.send(*pack_bars(number, answer.rows, answer.complete))
