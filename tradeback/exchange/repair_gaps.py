@@ -164,7 +164,7 @@ class GapKeeper:
         except RecordsGone as error:
             # The ledger sees a jump of ids where records are gone, and that is what it is.
             self._log.warning("the tape was faster than the ledger of gaps", error=str(error))
-            self.cursor = error.oldest_sequence
+            self.cursor = max(error.oldest_sequence, self.cursor + 1)
             return True
         self.ledger.feed(rows, self.cursor)
         self.cursor += len(rows)
