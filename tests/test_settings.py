@@ -56,7 +56,7 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     if isinstance(key.default, float):
         return st.integers(1, 10**9).map(lambda us: us / 1_000_000)
     if isinstance(key.default, int):
-        return st.integers(1, 65_535 if key.name == "server.port" else 2**40)
+        return st.integers(1, 65_535 if key.name.endswith(".port") else 2**40)
     return st.from_regex(r"[a-z0-9./-]{1,20}", fullmatch=True)
 
 
@@ -65,6 +65,9 @@ def overlays(draw: st.DrawFn) -> dict[str, Any]:
     """Some keys with acceptable values, that also fit each other."""
     chosen = draw(st.lists(st.sampled_from(sorted(KEYS)), unique=True))
     overlay = {name: draw(values(KEYS[name])) for name in chosen}
+    for section, needed in settings.SERVERS.items():
+        if any(name.startswith(f"{section}.") for name in overlay):
+            overlay.setdefault(needed, "server")
     for big, small in RELATIONS:
         if big in overlay or small in overlay:
             pair = [overlay.get(name, KEYS[name].default) for name in (big, small)]
@@ -73,6 +76,7 @@ def overlays(draw: st.DrawFn) -> dict[str, Any]:
 
 
 RELATED = {name for pair in RELATIONS for name in pair}
+RELATED |= {name for name in KEYS if name.partition(".")[0] in settings.SERVERS}
 independent = overlays().map(lambda overlay: {name: overlay[name] for name in overlay.keys() - RELATED})
 """Overlays that fit on top of each other."""
 
@@ -218,7 +222,8 @@ REFUSED_FILES = [
     ("server: {\n", "line 2", "YAML", "correct the line"),
     ("log_level: [info]\n", "line 1", "log_level", "use one of"),
     ("exchange:\n  symbols: [1]\n", "line 2", "exchange.symbols", "list of symbols"),
-    ("mysql:\n  password: hunter2\n", "line 2", "MySQL", "remove the key"),
+    ("mysql:\n  password: hunter2\n", "line 2", "mysql.password", "MYSQL_HOST"),
+    ("influx:\n  token: hunter2\n", "line 2", "InfluxDB", "remove the key"),
 ]
 
 
@@ -240,6 +245,7 @@ def test_a_bad_file_is_named_with_line_and_remedy(
 @pytest.mark.parametrize(
     ("variable", "text"),
     [
+        ("MYSQL_PASSWORD", "hunter2"),
         ("REDIS_PASSWORD", "hunter2"),
         ("INFLUX_TOKEN", "hunter2"),
         ("EXCHANGE_API_SECRET", "hunter2"),
@@ -250,6 +256,12 @@ def test_no_secret_is_repeated(variable: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings.load(None, {variable: text})
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_password_is_taken_as_it_is_and_never_shown() -> None:
+    loaded = settings.load(None, {"MYSQL_HOST": " db ", "MYSQL_PASSWORD": " hunter2 "})
+    assert (loaded.mysql.host, loaded.mysql.password) == ("db", " hunter2 ")
+    assert "hunter2" not in f"{loaded} {loaded!r}"
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

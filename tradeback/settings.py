@@ -23,13 +23,16 @@ from tradeback.model.errors import ConfigError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX
 from tradeback.model.units import format_duration, format_size, parse_duration, parse_size
 
+OPTIONAL = {"mysql.host", "mysql.password"}
+"""Keys that may be empty: there is no such server, or it wants no password."""
+
+SERVERS = {"mysql": "mysql.host"}
+"""Section of a server -> the key that says that there is one. The section's other keys mean nothing without."""
+
 WATCHED_PREFIXES = ("EXCHANGE_", "FEATURE_", "FEED_", "SERVER_", "TAPE_")
 """A variable that begins like this and is no key is a typing error, not somebody else's variable."""
 
 UNSUPPORTED = {
-    **dict.fromkeys(
-        ("mysql.host", "mysql.port", "mysql.database", "mysql.user", "mysql.password"), "MySQL store"
-    ),
     **dict.fromkeys(
         ("influx.url", "influx.token", "influx.org", "influx.bucket", "influx.api"), "InfluxDB store"
     ),
@@ -131,6 +134,7 @@ def _build(given: Mapping[str, _Given], known: Mapping[str, Key]) -> Config:
             ) from None
     config = msgspec.convert(plain, Config)
     _check_relations(config, given, known)
+    _check_servers(config, given)
     return config
 
 
@@ -144,7 +148,7 @@ def _value(key: Key, value: Any) -> Any:
     if key.name == "exchange.symbols":
         return _symbols(value)
     if isinstance(value, str):
-        value = value.strip()
+        value = value if _SECRET.search(key.name) else value.strip()
         if field.endswith("_s"):
             value = parse_duration(value)
         elif field.endswith("_bytes"):
@@ -208,7 +212,7 @@ def _check(name: str, value: Any) -> None:
         _check_endpoint(value, ("ws", "wss"), ExchangeConfig().ws_endpoint)
     if name == "exchange.rest_endpoint":
         _check_endpoint(value, ("http", "https"), ExchangeConfig().rest_endpoint)
-    if isinstance(value, str) and not value:
+    if isinstance(value, str) and not value and name not in OPTIONAL:
         raise ValueError("it is empty; give it a value or remove the key")
 
 
@@ -239,6 +243,21 @@ def _check_relations(config: Config, given: Mapping[str, _Given], known: Mapping
                 f"{given[culprit].origin}: {big} ({big_value}) is below {small} ({small_value});"
                 f" raise {variable_of(big)} or lower {variable_of(small)}"
             )
+
+
+def _check_servers(config: Config, given: Mapping[str, _Given]) -> None:
+    """A key of a server that is not there would be ignored silently: refused, unless it is the default."""
+    for section, needed in SERVERS.items():
+        if _held(config, tuple(needed.split("."))):
+            continue
+        defaults = getattr(Config(), section)
+        for name, held in given.items():
+            field = name.removeprefix(f"{section}.")
+            if field != name and getattr(getattr(config, section), field) != getattr(defaults, field):
+                raise ConfigError(
+                    f"{held.origin}: {name} means nothing without {needed}; "
+                    f"set {variable_of(needed)} or remove {name}"
+                )
 
 
 def _held(config: Any, path: tuple[str, ...]) -> Any:

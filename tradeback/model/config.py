@@ -89,6 +89,20 @@ class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """Processes besides the engine that serve WebSocket clients; 0: the engine does."""
 
 
+class MysqlConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The registry's server; without a host the registry is a SQLite file under `data_dir`."""
+
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 3306
+    database: str = "tradeback"
+    user: str = "tradeback"
+    password: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password: whoever logs a configuration gives nothing away."""
+        return f"MysqlConfig({self.user}@{self.host}:{self.port}/{self.database})"
+
+
 class FeatureConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Parts that can be switched off."""
 
@@ -105,6 +119,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     tape: TapeConfig = msgspec.field(default_factory=TapeConfig)
     feed: FeedConfig = msgspec.field(default_factory=FeedConfig)
     feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
+    mysql: MysqlConfig = msgspec.field(default_factory=MysqlConfig)
     data_dir: str = "data"
     """Where the tape and the embedded stores live."""
     log_level: LogLevel = "info"
