@@ -193,8 +193,9 @@ class Engine:
         feed.attach_kernels()
         context.derived = parts.derived
         context.series = parts.sink
-        context.components += [parts.sink, parts.history, *parts.pool.lines]
-        context.collectors += [parts.intake, parts.pool, parts.stand_ins, parts.sink]
+        watches = [parts.stalls, parts.clock_offset]
+        context.components += [parts.sink, parts.history, *watches, *parts.pool.lines]
+        context.collectors += [parts.intake, parts.pool, *watches, parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
             context.components += hub.components

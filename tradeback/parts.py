@@ -10,10 +10,12 @@ from pathlib import Path
 
 from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
+from tradeback.exchange.clock_offset import ClockOffset
 from tradeback.exchange.history import History
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.pool import Pool
 from tradeback.exchange.rest import Rest
+from tradeback.exchange.stall_watch import StallWatch
 from tradeback.exchange.standin import StandIns
 from tradeback.exchange.streams import plan_lines
 from tradeback.kernel.jit import address
@@ -65,6 +67,12 @@ class Parts:
             [symbol.symbol for symbol in wanted], config.exchange.lines, config.exchange.max_connections
         )
         self.pool = Pool(plans, config.exchange, clock, self.intake, symbols, get_log("line"))
+        self.stalls = StallWatch(
+            self.pool.lines, self.intake, symbols, rest, clock, config.exchange, get_log("watchdog")
+        )
+        self.clock_offset = ClockOffset(
+            rest.time_us, config.exchange, clock, get_log("clock"), self.intake.lag
+        )
         self._recorded, self._data_dir = recorded is not None, config.data_dir
         self._lock: io.FileIO | None = None
         self.sink: SeriesSink | RecordedSeries = recorded or SeriesSink(self.derived, series, tape)
@@ -103,13 +111,15 @@ class Parts:
 
         self.sink.start()
         self.pool.start(watch)
-        for work in (self._certify(), self._learn_history()):
+        self.stalls.start().add_done_callback(watch)
+        for work in (self._certify(), self._learn_history(), self.clock_offset.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(watch)
             self._tasks.append(task)
 
     async def stop(self) -> None:
         """Lines first, then background work, then the last flush."""
+        await self.stalls.stop()
         await self.pool.stop()
         for task in self._tasks:
             task.cancel()
