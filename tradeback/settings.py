@@ -27,7 +27,7 @@ OPTIONAL = {"mysql.host", "mysql.password"}
 """Keys that may be empty: there is no such server, or it wants no password."""
 
 SERVERS = {"mysql": "mysql.host"}
-"""Section of a server -> the key that says that there is one. The section's other keys mean nothing without."""
+"""Section of a server -> the key that says that there is one; its other keys mean nothing without."""
 
 WATCHED_PREFIXES = ("EXCHANGE_", "FEATURE_", "FEED_", "SERVER_", "TAPE_")
 """A variable that begins like this and is no key is a typing error, not somebody else's variable."""
