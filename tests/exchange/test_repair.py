@@ -446,3 +446,17 @@ async def test_numbers_and_words(tmp_path: Path) -> None:
         assert values["tradeback_doubled_ids",] == 0
         assert "1 open gaps, 20 ids missing" in str(running.keeper.health().last_error)
         assert TRADE in running.held["kind"]
+
+
+async def test_it_ends_also_when_pages_end_at_the_same_moment(tmp_path: Path) -> None:
+    trades = market(100)
+    for _ in range(30):
+        async with shop(tmp_path, Books(trades)) as running:
+            running.desk.intake.admit(trade_rows(lossy(trades, range(1030, 1050))))
+            running.start()
+            await until(lambda: running.repair._busy or running.ids().count(1030))
+            async with asyncio.timeout(5):
+                await running.repair.stop()
+            assert running.repair._main is not None
+            assert running.repair._main.done()
+        trades = [*trades, *market(100, first_id=trades[-1].id + 1)]

@@ -16,6 +16,7 @@ as well; older ones cannot come by a line any more and are appended.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -123,10 +124,10 @@ class Repair:
             if self._broken is not None:
                 raise self._broken  # a bug: it must not look like a gap that takes its time
             wait_s = self._begin_due()
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait_s)
-            except TimeoutError:
-                continue
+            # Not wait_for: in Python 3.11 that swallows a cancellation which comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
 
     def _begin_due(self) -> float | None:
         """Begin what is due; seconds until something else will be, None: nothing before it is woken."""
