@@ -193,9 +193,10 @@ class Engine:
         feed.attach_kernels()
         context.derived = parts.derived
         context.series = parts.sink
-        watches = [parts.stalls, parts.clock_offset]
-        context.components += [parts.sink, parts.history, *watches, *parts.pool.lines]
-        context.collectors += [parts.intake, parts.pool, *watches, parts.stand_ins, parts.sink]
+        context.components += [parts.sink, parts.history, parts.stalls, parts.clock_offset]
+        context.components += parts.pool.lines
+        context.collectors += [parts.intake, parts.pool, parts.stalls, parts.clock_offset]
+        context.collectors += [parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
             context.components += hub.components
