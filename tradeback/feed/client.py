@@ -39,6 +39,7 @@ class Client(WSListener):
         "deferred",
         "enigma",
         "enigma_missed",
+        "epoch",
         "errors",
         "fd",
         "feed",
@@ -81,6 +82,8 @@ class Client(WSListener):
         self.batches = 0
         self.place = 0
         self.cursor = 0
+        self.epoch = 0
+        """Sequence and epoch of the next record for it, while it is lagging."""
         self.lagging = False
         self.closing = False
         self.watch: LagWatch | None = None

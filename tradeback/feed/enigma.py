@@ -104,6 +104,10 @@ class EnigmaChannel:
         return self._ids
 
     def _send_current(self, client: Client, ids: Iterable[int]) -> None:
+        if client.lagging or client.replay is not None:
+            # Version 2 puts the tape's position into the message: it must not overtake what is on the way.
+            client.enigma_missed = True
+            return
         named = set(ids)
         listed = (symbol.id for symbol in self._symbols) if 0 in named else named
         version = client.lane.version

@@ -59,6 +59,7 @@ class LaneV2:
         from tradeback.wire.v2_kernel import encode_groups_v2
 
         self.encoder.attach()
+        self.replays.attach()
         self.fanout.attach(address(encode_groups_v2))
 
     def subscribe(
@@ -84,6 +85,16 @@ class LaneV2:
         self._send_snapshot(client, fresh)
         if not client.lagging and not client.closing:
             self.fanout.enter(client)
+
+    def describe(self, client: Client) -> None:
+        """Say once more what a client's symbols are: their grids, or which there are, may have changed."""
+        if client.interest == NOTHING:
+            return
+        ids = {subject % at.SYMBOL_IDS for subject in client.interest}
+        symbols = [symbol for symbol in self._symbols if 0 in ids or symbol.id in ids]
+        for symbol in symbols:
+            self._scratch.learn(symbol)
+        client.send_text(orjson.dumps(control.subscribed(symbols)))
 
     def unsubscribe(
         self, client: Client, channels: tuple[str, ...], gone: Interest, known: list[int]
@@ -146,10 +157,10 @@ class LaneV2:
     def drained(self, client: Client) -> None:
         """Go on from where it was."""
         if client.replay is not None:
-            client.replay.awake.set()
+            client.replay.wake()
         elif client.interest != NOTHING and client.cursor < self.fanout.position:
             self._counts.caught_up += 1
-            cursor = Cursor(self._tape, client.cursor)
+            cursor = Cursor(self._tape, client.cursor, client.epoch)
             self.replays.begin(Replay(client, cursor, conflate=True))
         else:
             self.fanout.enter(client)
@@ -158,7 +169,7 @@ class LaneV2:
         """Deliver nothing more."""
         self.fanout.leave(client)
         if client.replay is not None:
-            client.replay.awake.set()
+            client.replay.wake()
 
     def beat(self, wall_ns: int) -> None:
         """Tell groups to which nothing was sent since the last call where the tape is."""

@@ -3,12 +3,14 @@
 A replay reads behind its own cursor, from memory or from disk, encodes for its client alone, and waits
 whenever the client's socket is full. When it has reached the tape's head it puts the client into its group
 within one turn of the loop, so that there is neither a hole nor a double. All replays together take a
-quarter of the loop's time at the most, and SLOTS_MAX of them are at work at once; others wait for theirs.
+quarter of the loop's time at the most, and SLOTS_MAX of them are at work at once, so that each is faster than
+the tape grows; others wait for theirs. One whose client does not read gives its slot away.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -23,14 +25,23 @@ from tradeback.tape.cursor import Cursor, Source
 from tradeback.wire import v2_layout as at
 
 SLOTS_MAX = 8
-ROWS_PER_STEP = 4_096
-"""About half a millisecond of encoding."""
+ROWS_PER_STEP = 1_024
+"""About 0.2 ms of encoding, and 25 KB that may wait for a client in its transport."""
+ROWS_PER_CONFLATED_STEP = 2_048
+"""The longer, the more quotes fall together."""
 SHARE = 4
 """All replays together get one part in this many of the loop's time."""
+PAUSE_S = 0.002
+"""A pause worth making: timers are no finer than 1 ms."""
+SLOT_WAIT_S = 0.05
+"""So long a client whose socket is full keeps its slot; one that reads at all drains sooner."""
 
 
 class Tape(HotTape, Source, Protocol):
     """What a replay reads."""
+
+    def in_memory(self, sequence: int) -> bool:
+        """Whether records from `sequence` on are read without the disk, by the thread that writes."""
 
 
 class Encoder:
@@ -113,7 +124,16 @@ class Replay:
     ) -> None:
         self.client, self.cursor, self.conflate = client, cursor, conflate
         self.until, self.go_on = until, go_on
-        self.awake = asyncio.Event()
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """The client's socket takes bytes again, or the client leaves."""
+        self._awake.set()
+
+    async def changed(self) -> None:
+        """Wait for the next `wake`."""
+        self._awake.clear()
+        await self._awake.wait()
 
     def step_over_sent(self) -> None:
         """What a client got live before it asked is not sent again."""
@@ -136,13 +156,19 @@ class Replays:
         """Records read for clients, whether they wanted them or not."""
         self._tape = tape
         self._live, self._lost = live, lost
+        self._attached = asyncio.Event()
         self._slots = asyncio.Semaphore(SLOTS_MAX)
         self._turn = asyncio.Lock()
+        self._owed_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Clients that are catching up now."""
         return len(self._tasks)
+
+    def attach(self) -> None:
+        """The encoder has its kernel: who came before is served now."""
+        self._attached.set()
 
     def begin(self, replay: Replay) -> None:
         """Serve this client until it is live, or gone."""
@@ -153,21 +179,19 @@ class Replays:
 
     async def close(self) -> None:
         """End all at once."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, replay: Replay) -> None:
         client = replay.client
         try:
-            async with self._slots:
-                table = self.encoder.table()
-                index = table.join(client.interest)
-                try:
-                    await self._serve(replay, table)
-                finally:
-                    self.encoder.release(table, index)
-        except TapeError as error:
+            await self._attached.wait()
+            while not (client.closing or await self._take_slot(replay)):
+                while client.lagging and not client.closing:
+                    await replay.changed()
+        except (TapeError, OSError) as error:
             # Retention was faster, or the records are damaged: never a part of what was promised.
             self._lost(client, str(error))
         finally:
@@ -175,40 +199,63 @@ class Replays:
         if not client.closing:
             self._live(client)
 
-    async def _serve(self, replay: Replay, table: V2Table) -> None:
+    async def _take_slot(self, replay: Replay) -> bool:
+        """Serve a client as long as it reads. True when it has caught up, in this very turn of the loop."""
+        async with self._slots:
+            table = self.encoder.table()
+            index = table.join(replay.client.interest)
+            try:
+                return await self._serve(replay, table)
+            finally:
+                self.encoder.release(table, index)
+
+    async def _serve(self, replay: Replay, table: V2Table) -> bool:
         client, cursor = replay.client, replay.cursor
         while not client.closing:
             if client.lagging:
-                replay.awake.clear()
-                await replay.awake.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SLOT_WAIT_S):
+                        await replay.changed()
+                if client.lagging:
+                    return False
                 continue
             replay.step_over_sent()
-            first = cursor.sequence
-            rows = await self._next(cursor, replay.until)
+            before = cursor.epoch, cursor.sequence
+            rows = await self._next(replay)
             if client.closing:
-                return
+                return False
             if len(rows):
-                await self._step(replay, table, rows, first)
+                await self._step(replay, table, rows)
             elif cursor.sequence < self._tape.next_sequence:
+                if before == (cursor.epoch, cursor.sequence):
+                    raise TapeError(f"record {cursor.sequence} cannot be read")
                 await asyncio.sleep(0)  # a new epoch has begun: the cursor has found its place in it
             elif not client.lagging:
-                return
+                return True
+        return False
 
-    async def _next(self, cursor: Cursor, until: int | None) -> Rows:
+    async def _next(self, replay: Replay) -> Rows:
         """The next records; those that are no longer in memory are read by a thread."""
-        wanted = ROWS_PER_STEP if until is None else min(ROWS_PER_STEP, until - cursor.sequence)
-        if cursor.sequence > self._tape.next_sequence - self._tape.hot_rows // 2:
+        cursor, until = replay.cursor, replay.until
+        wanted = ROWS_PER_CONFLATED_STEP if replay.conflate else ROWS_PER_STEP
+        if until is not None:
+            wanted = min(wanted, until - cursor.sequence)
+        if self._tape.in_memory(cursor.sequence):
             return cursor.next(wanted)
         return await asyncio.to_thread(cursor.next, wanted)
 
-    async def _step(self, replay: Replay, table: V2Table, rows: Rows, first: int) -> None:
+    async def _step(self, replay: Replay, table: V2Table, rows: Rows) -> None:
         async with self._turn:
             begun_ns = time.perf_counter_ns()
             cursor = replay.cursor
+            first = cursor.sequence - len(rows)
             data = self.encoder.frames(table, rows, cursor.epoch, first, conflate=replay.conflate)
             self.records += len(rows)
             if data and not replay.client.closing:
                 replay.client.write(data)
-            took_s = (time.perf_counter_ns() - begun_ns) / 1e9
-            if cursor.sequence < self._tape.next_sequence:
-                await asyncio.sleep((SHARE - 1) * took_s)
+            self._owed_s += (SHARE - 1) * (time.perf_counter_ns() - begun_ns) / 1e9
+            if self._owed_s >= PAUSE_S:
+                pause_s, self._owed_s = self._owed_s, 0.0
+                await asyncio.sleep(pause_s)
+            elif cursor.sequence < self._tape.next_sequence:
+                await asyncio.sleep(0)

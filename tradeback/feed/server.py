@@ -120,6 +120,9 @@ class Feed:
             lane.attach()
         for client in self.lagging:
             client.cursor = client.lane.fanout.position
+        for client in list(self.clients):
+            if client.lane is self.v2:
+                self.v2.describe(client)
         self._since_ns = self._clock.wall_ns()
 
     def start(self) -> None:
@@ -200,7 +203,7 @@ class Feed:
         if client.lagging:
             return
         client.lagging = True
-        client.cursor = client.lane.fanout.position
+        client.cursor, client.epoch = client.lane.fanout.position, self._tape.epoch
         client.watch = LagWatch(asyncio.get_running_loop().time(), client.unsent_bytes())
         self.lagging.add(client)
         self.counts.lagged += 1

@@ -162,7 +162,7 @@ class Tape:
         if sequence >= end or rows_max <= 0:
             return epoch, empty_rows(0)
         count = min(rows_max, end - sequence)
-        if sequence >= self._hot_from and self._is_hot(sequence):
+        if self.in_memory(sequence):
             slot = sequence & self._mask
             head = self.rows[slot : slot + count].copy()
             if len(head) < count:
@@ -170,6 +170,10 @@ class Tape:
             if self._is_hot(sequence):
                 return epoch, head
         return self._reader.read_with_epoch(sequence, count)
+
+    def in_memory(self, sequence: int) -> bool:
+        """Whether `read` finds records from `sequence` on in the hot ring; certain on the writing thread."""
+        return sequence >= self._hot_from and self._is_hot(sequence)
 
     def resume(self, epoch: int, sequence: int) -> tuple[int, int]:
         """Where a reader goes on that has seen all before `sequence` of `epoch`; see TapeReader.resume."""
