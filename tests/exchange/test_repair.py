@@ -450,7 +450,7 @@ async def test_numbers_and_words(tmp_path: Path) -> None:
 
 async def test_it_ends_also_when_pages_end_at_the_same_moment(tmp_path: Path) -> None:
     trades = market(100)
-    for _ in range(30):
+    for _ in range(6):
         async with shop(tmp_path, Books(trades)) as running:
             running.desk.intake.admit(trade_rows(lossy(trades, range(1030, 1050))))
             running.start()
