@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradeback.model.errors import StartupError, TradebackError
-from tradeback.stores import registry_sqlite
+from tradeback.stores import registry_rows
 from tradeback.stores.ports import SymbolRecord
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
@@ -94,7 +94,7 @@ def test_the_table_has_the_documented_columns(tmp_path: Path) -> None:
 
 
 def test_when_ids_run_out_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_sqlite, "SYMBOL_IDS_MAX", 3)
+    monkeypatch.setattr(registry_rows, "SYMBOL_IDS_MAX", 3)
     registry = RegistrySqlite(tmp_path / "registry.sqlite")
     registry.assign([record("AUSDT")])
     with pytest.raises(TradebackError, match="symbol id 4"):

@@ -10,7 +10,7 @@ from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import ExchangeError, RateLimited, StartupError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX, Symbol
 from tradeback.ops.log import Log
-from tradeback.stores.ports import Registry, SymbolRecord
+from tradeback.stores.ports import SymbolIds, SymbolRecord
 
 ALL = ("*",)
 
@@ -28,19 +28,18 @@ class Listing:
         """End the REST session."""
         await self.rest.close()
 
-    async def symbols(self, registry: Registry) -> list[Symbol]:
+    async def symbols(self, registry: SymbolIds) -> list[Symbol]:
         """The wanted symbols with their wire ids.
 
         While the exchange cannot be reached: those of the last run, if it knew all that are wanted, so
         that the tape is served; else waits. Raises StartupError for symbols that the exchange does not
         have, and for an address that answers but is no exchange.
         """
-        known = self._known(await asyncio.to_thread(registry.symbols))
+        known = self._known(await registry.all_symbols())
         records = await self._ask(once=bool(known))
         if records is None:
             return known
-        wanted = self._choose(records)
-        return await asyncio.to_thread(registry.assign, wanted)
+        return await registry.assign_ids(self._choose(records))
 
     def _known(self, held: list[Symbol]) -> list[Symbol]:
         """The wanted symbols as the last run knew them; none when one of them is new."""

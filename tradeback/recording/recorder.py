@@ -139,17 +139,14 @@ class _Names:
     def __init__(self) -> None:
         self.records: list[SymbolRecord] = []
 
-    def symbols(self) -> list[Symbol]:
+    async def all_symbols(self) -> list[Symbol]:
         """None are known."""
         return []
 
-    def assign(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
+    async def assign_ids(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
         """Keep the records."""
         self.records = list(records)
         return []
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def write_symbols(folder: Path, records: Sequence[SymbolRecord]) -> None:

@@ -16,7 +16,6 @@ from tradeback.derive.completeness_gap import REPAIRED, Gap, StreamState
 from tradeback.stores.ports import Position
 from tradeback.stores.sqlite import Sqlite
 
-SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE gaps(
     symbol_id INTEGER NOT NULL, stream INTEGER NOT NULL,
@@ -77,7 +76,7 @@ class GapsSqlite:
     """The store of gaps in one file. Raises StartupError when the file cannot be opened."""
 
     def __init__(self, path: Path | str) -> None:
-        self._file = Sqlite(Path(path), SCHEMA, SCHEMA_VERSION)
+        self._file = Sqlite(Path(path), SCHEMA)
 
     def write(self, states: Iterable[StreamState], gaps: Iterable[Gap], position: Position) -> None:
         """Replace what is stored of these streams and gaps, and move the position: all or nothing."""

@@ -10,8 +10,8 @@
 The tape is the one truth. Whatever a store loses is made again from the tape behind the store's position.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from tradeback.derive.layout import Bars, Drained, Parts, States
@@ -126,17 +126,115 @@ class SymbolRecord(NamedTuple):
     max_quantity: str
 
 
-class Registry(Protocol):
+class SymbolIds(Protocol):
     """Symbols and their wire ids, stable for ever."""
 
-    def symbols(self) -> list[Symbol]:
+    async def all_symbols(self) -> list[Symbol]:
         """All symbols by id, inactive ones included."""
 
-    def assign(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
+    async def assign_ids(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
         """Write the records' descriptions; known symbols keep their id, new ones get the next.
 
-        Returns the symbols in the order of `records`. All or nothing.
+        Returns the symbols in the order of `records`; of one that comes twice the last description holds.
+        All or nothing. Raises StoreError when the ids, which are 16 bits on the wire, run out.
         """
 
-    def close(self) -> None:
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """One user. Times in ns since 1970, kept to the microsecond."""
+
+    id: int
+    username: str
+    password_hash: str = field(repr=False)
+    """argon2id, with its parameters."""
+    is_active: bool
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session. Its token is nowhere but with the client; here is the token's SHA-256."""
+
+    token_hash: str = field(repr=False)
+    user_id: int | None
+    """None: anonymous."""
+    username: str | None
+    ip_address: str
+    user_agent: str
+    created_ns: int
+    last_activity_ns: int
+    expires_ns: int
+
+    @property
+    def watch_id(self) -> str:
+        """Whose market watch it sees: the user's own on every device, an anonymous one's is its own."""
+        return self.token_hash if self.user_id is None else f"user:{self.user_id}"
+
+
+class Accounts(Protocol):
+    """Users, sessions, market watches and settings. Every call may raise StoreError."""
+
+    async def add_user(self, username: str, password_hash: str, now_ns: int) -> UserRecord | None:
+        """The new user; None when there is one of that name."""
+
+    async def user(self, username: str) -> UserRecord | None:
+        """The user of exactly this name, disabled ones too."""
+
+    async def users(self) -> list[UserRecord]:
+        """All users by name."""
+
+    async def set_password(self, user_id: int, password_hash: str, now_ns: int) -> bool:
+        """Replace the hash; False when there is no such user."""
+
+    async def set_active(self, user_id: int, active: bool, now_ns: int) -> bool:
+        """Enable or disable; disabling ends the user's sessions. False when there is no such user."""
+
+    async def remove_user(self, user_id: int) -> bool:
+        """Remove with sessions and market watch; False when there is no such user."""
+
+    async def add_session(self, session: SessionRecord) -> None:
+        """Keep a new session."""
+
+    async def session(self, token_hash: str, now_ns: int) -> SessionRecord | None:
+        """The session, unless it has ended or expired or its user is disabled or gone."""
+
+    async def touch_session(self, token_hash: str, last_activity_ns: int, expires_ns: int) -> bool:
+        """Note activity and the new expiry of a session that has not ended; False when it has."""
+
+    async def end_session(self, token_hash: str) -> bool:
+        """End one; False when it was no live session."""
+
+    async def end_sessions(self, user_id: int) -> list[str]:
+        """End all of a user; the hashes of those that were live."""
+
+    async def purge_sessions(self, now_ns: int) -> int:
+        """Delete what has expired or ended, with the market watches of anonymous ones. Returns how many."""
+
+    async def count_sessions(self, now_ns: int) -> int:
+        """Live sessions."""
+
+    async def watch(self, watch_id: str, symbol: str, symbols_max: int, now_ns: int) -> bool | None:
+        """Add to the end: True, False when it is there already, None when the watch is full."""
+
+    async def unwatch(self, watch_id: str, symbol: str) -> bool:
+        """Take out; False when it was not there."""
+
+    async def watched(self, watch_id: str) -> list[str]:
+        """The symbols of one watch in display order."""
+
+    async def watched_by_all(self, now_ns: int) -> list[str]:
+        """Symbols in any watch whose owner has a live session, sorted."""
+
+    async def setting(self, name: str) -> str | None:
+        """A system setting; None when it was never set."""
+
+    async def put_setting(self, name: str, value: str, now_ns: int) -> None:
+        """Set a system setting."""
+
+
+class Registry(SymbolIds, Accounts, Protocol):
+    """The whole role."""
+
+    def close(self) -> Awaitable[None] | None:
         """Close all connections."""

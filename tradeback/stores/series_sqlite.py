@@ -32,7 +32,6 @@ from tradeback.model.errors import StartupError
 from tradeback.stores.ports import Closed, Position, Stored
 from tradeback.stores.sqlite import Sqlite
 
-SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE bars(
     symbol_id INTEGER NOT NULL, resolution INTEGER NOT NULL, slot INTEGER NOT NULL,
@@ -73,7 +72,7 @@ class SeriesSqlite:
     """The series store in one file. Raises StartupError when the file cannot be opened."""
 
     def __init__(self, path: Path | str) -> None:
-        self._file = Sqlite(Path(path), SCHEMA, SCHEMA_VERSION)
+        self._file = Sqlite(Path(path), SCHEMA)
 
     def write(self, drained: Drained, position: Position) -> None:
         """Merge closed bars, replace open parts and states, move the position: one transaction.

@@ -16,10 +16,12 @@ class Sqlite:
     """A database file in WAL mode, synchronous=NORMAL: a killed process loses nothing, a loss of power
     perhaps the last transactions, never the consistency.
 
+    `steps`: the n-th brings the schema from version n to n + 1, a new file goes through all of them. Each is
+    a transaction of its own, so that a process which is killed in between leaves a whole version.
     Raises StartupError when the file cannot be opened, or was written by a newer version of its schema.
     """
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, *steps: str) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -28,7 +30,7 @@ class Sqlite:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
-            self._prepare(schema, version)
+            self._prepare(steps)
         except (OSError, sqlite3.Error) as error:
             raise StartupError(
                 f"cannot open {path}: {error}. Make it a writable SQLite file, "
@@ -42,17 +44,23 @@ class Sqlite:
         connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
-    def _prepare(self, schema: str, version: int) -> None:
+    def _prepare(self, steps: tuple[str, ...]) -> None:
         self._writer.execute("PRAGMA journal_mode=WAL")
-        (held,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if held > version:
-            self._writer.close()
-            raise StartupError(
-                f"{self.path} has schema version {held}, this program knows {version}: "
-                "install the newer tradeback, or set DATA_DIR to another folder"
-            )
-        if held < version:
-            self._writer.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT")
+        while (held := self._version()) != len(steps):
+            if held > len(steps):
+                self._writer.close()
+                raise StartupError(
+                    f"{self.path} has schema version {held}, this program knows {len(steps)}: "
+                    "install the newer tradeback, or set DATA_DIR to another folder"
+                )
+            with self.writing() as connection:
+                if self._version() == held:  # else another process was quicker
+                    for statement in statements(steps[held]):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version={held + 1}")
+
+    def _version(self) -> int:
+        return int(self._writer.execute("PRAGMA user_version").fetchone()[0])
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -91,3 +99,13 @@ class Sqlite:
             for connection in (*self._readers, self._writer):
                 connection.close()
             self._readers.clear()
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: `executescript` would end the transaction around it."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
