@@ -24,6 +24,11 @@ class Batch:
     last_sequence: int
 
     @property
+    def is_contiguous(self) -> bool:
+        """Whether `rows[i]` stands at `first_sequence + i`."""
+        return self.last_sequence - self.first_sequence + 1 == len(self.rows)
+
+    @property
     def position(self) -> Position:
         """Where the store is when it holds this batch and all before."""
         return Position(self.epoch, self.last_sequence)
@@ -42,6 +47,8 @@ class Written:
     """What became of a batch: everything but `rejected` is in the store."""
 
     rejected: tuple[Rejected, ...] = ()
+    dropped: int = 0
+    """Rows that the store let go by its own rules without saying which (older than its retention)."""
 
 
 class BatchRefused(StoreError):
@@ -115,5 +122,5 @@ class DrainConfig:
     """A price cache: only the newest of each symbol; after an outage from the head, without the past."""
     latest_scan_rows: int = 262_144
     """How far back from the head a price cache looks for the newest of each symbol when it (re)starts."""
-    refused_writes_max: int = 64
+    refused_writes_max: int = 1_000
     """Writes spent on finding the bad rows of one refused batch; what is in doubt then is set aside whole."""

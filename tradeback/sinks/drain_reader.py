@@ -41,6 +41,11 @@ class BatchReader:
         """Sequence of the next record to be read."""
         return self._cursor.sequence
 
+    @property
+    def position(self) -> Position:
+        """Everything up to here has been read, or was there before `begin`."""
+        return Position(self._cursor.epoch, self._cursor.sequence - 1)
+
     def begin(self, position: Position | None) -> None:
         """Go on behind what the store has. None: from the oldest record."""
         if self._config.latest_only:
@@ -53,19 +58,35 @@ class BatchReader:
         elif position is None or position.sequence == 0:
             self._cursor = Cursor(self._source, self._source.oldest_sequence)
         else:
-            self._cursor = Cursor(self._source, position.sequence + 1, position.epoch)
-            self._step_back_into_tape(position)
+            self._resume(position)
         self.ready_ns = self._clock.steady_ns()
 
-    def _step_back_into_tape(self, position: Position) -> None:
-        """A position beyond the tape's end is none of this tape's: begin at the oldest record."""
-        if self._cursor.sequence > self._source.next_sequence:
-            self._log.warning(
-                "%s: the store is at record %d, beyond the tape's end; it gets the whole tape again",
-                self._name,
-                position.sequence,
-            )
-            self._cursor = Cursor(self._source, self._source.oldest_sequence)
+    def _resume(self, position: Position) -> None:
+        """Behind `position`; from the oldest record when that is a position of another tape."""
+        self._cursor = Cursor(self._source, position.sequence + 1, position.epoch)
+        ahead = position.sequence >= self._source.next_sequence
+        if not ahead and (self._cursor.epoch == position.epoch or self._is_held(position)):
+            return
+        if ahead and self._cursor.epoch != position.epoch and self._cursor.sequence <= position.sequence:
+            return  # the end of that epoch was lost in a crash of the machine; the next has begun before it
+        self._log.warning(
+            "%s: the store is at record %d of epoch %08x, which this tape does not know; it gets the whole tape",
+            self._name,
+            position.sequence,
+            position.epoch,
+        )
+        self._cursor = Cursor(self._source, self._source.oldest_sequence)
+
+    def _is_held(self, position: Position) -> bool:
+        """Whether the record at `position` is on the tape and of that epoch, which then ended just there,
+        or further on lost what the store has seen."""
+        if self._cursor.sequence <= position.sequence:
+            return True
+        try:
+            epoch, rows = self._source.read_with_epoch(position.sequence, 1)
+        except RecordsGone:
+            return False
+        return len(rows) == 1 and epoch == position.epoch
 
     def read(self) -> Batch | None:
         """The next batch, or None when there is none yet; `ready_ns` says when to ask again."""
