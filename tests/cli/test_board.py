@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 
 from tests.client.engine_double import answer_subscribe, engine_double, frame
 from tradeback.cli import board as boards
-from tradeback.client import Batch, Control, Feed, FeedSymbol
+from tradeback.client import BatchV1, Control, Feed, FeedSymbol, connect
 from tradeback.ops.exposition import render
 from tradeback.ops.metrics import Family, Histogram
 from tradeback.wire.v1 import make_entries
@@ -23,13 +23,13 @@ ETH = FeedSymbol(2, "ETHUSDT", 2, 4)
 
 @pytest.fixture
 def feed() -> Feed:
-    made = Feed("ws://nowhere", ("*",), ("trades",), False)
+    made = connect("http://nowhere", reconnect=False)
     made.symbols.update({1: BTC, 2: ETH})
     return made
 
 
 def take(board: boards.Board, feed: Feed, *entries: tuple[int, float, float]) -> None:
-    board.take(Batch(make_entries(entries), 0), feed)
+    board.take(BatchV1(make_entries(entries), 0), feed)
 
 
 def test_snapshots_are_prices_but_no_trades(feed: Feed) -> None:

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from tradeback.client.feed import PROTOCOL_V1
 from tradeback.wire.v1 import encode_v1, make_entries
 
+PROTOCOL_V1 = "tradeback.v1"
 SYMBOLS = {
     "BTCUSDT": {"id": 1, "price_precision": 2, "quantity_precision": 5},
     "币安人生USDT": {"id": 7, "price_precision": 4, "quantity_precision": 1},

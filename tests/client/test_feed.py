@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from tests.client.engine_double import SYMBOLS, answer_subscribe, engine_double, frame
+from tests.client.engine_double import PROTOCOL_V1, SYMBOLS, answer_subscribe, engine_double, frame
 from tests.nobody import somebody_else
-from tradeback.client import Batch, Control, Feed, FeedSymbol, connect
-from tradeback.client.feed import PROTOCOL_V1, WAITING_FRAMES_MAX, FeedError, feed_url
+from tradeback.client import BatchV1, Control, Feed, FeedSymbol, connect
+from tradeback.client.feed import FeedError, feed_url
+from tradeback.client.line import WAITING_FRAMES_MAX
 from tradeback.model.errors import DecodeError
 
 
@@ -74,7 +75,7 @@ async def test_text_comes_as_control() -> None:
     async with engine_double(script) as url, connect(url, ["BTCUSDT", "NOPE"]) as feed:
         feed.send({"type": "ping"})
         seen = []
-        async for event in feed:
+        async for event in feed.events():
             assert isinstance(event, Control)
             seen.append(event.type)
             if event.type == "pong":
@@ -96,10 +97,10 @@ async def test_a_broken_line_is_mended_and_subscribed_again() -> None:
 
     prices, reasons = [], []
     async with engine_double(script) as url, connect(url) as feed:
-        async for event in feed:
-            if isinstance(event, Batch):
+        async for event in feed.events():
+            if isinstance(event, BatchV1):
                 prices.append(float(event.entries["price"][0]))
-            elif event.type == "disconnected":
+            elif isinstance(event, Control) and event.type == "disconnected":
                 reasons.append(event.message["reason"])
             if len(prices) == 3:
                 break
@@ -115,8 +116,8 @@ async def test_without_reconnect_a_broken_line_ends_the_iteration() -> None:
         connection.transport.abort()
 
     async with engine_double(script) as url, connect(url, reconnect=False) as feed:
-        events = [event async for event in feed]
-    assert isinstance(events[1], Batch)
+        events = [event async for event in feed.events()]
+    assert isinstance(events[1], BatchV1)
     assert isinstance(events[-1], Control)
     assert events[-1].message == {"type": "disconnected", "reason": "the connection broke"}
 
@@ -180,7 +181,7 @@ async def test_damage_is_an_error(bad: bytes | str) -> None:
 
     async with engine_double(script) as url, connect(url) as feed:
         with pytest.raises(DecodeError):
-            await anext(aiter(feed))
+            await anext(aiter(feed.events()))
 
 
 async def test_close_ends_a_waiting_iteration() -> None:
@@ -188,7 +189,7 @@ async def test_close_ends_a_waiting_iteration() -> None:
         await connection.wait_closed()
 
     async def read(feed: Feed) -> list[object]:
-        return [event async for event in feed]
+        return [event async for event in feed.events()]
 
     async with engine_double(script) as url, connect(url) as feed:
         reading = asyncio.ensure_future(read(feed))

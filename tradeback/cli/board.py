@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tradeback.client import Batch, Control, Feed, FeedSymbol
+from tradeback.client import Batch, BatchV1, Control, Event, Feed, FeedSymbol
 from tradeback.client.scrape import Buckets, histogram, quantile, since
 
 if TYPE_CHECKING:
@@ -67,12 +67,17 @@ class Board:
         """Trades per second, all symbols together."""
         return sum(row.rate for row in self.rows.values())
 
-    def take(self, event: Batch | Control, feed: Feed) -> None:
+    def take(self, event: Event, feed: Feed) -> None:
         """One event of the feed."""
-        if isinstance(event, Batch):
+        if isinstance(event, Batch | BatchV1):
             for symbol_id, price, volume in event.entries.tolist():
                 self._row(feed.symbol(symbol_id)).take(price, volume)
-        elif event.type == "subscribed":
+        if isinstance(event, Batch):
+            for found in event.enigma:
+                self._row(feed.symbol(int(found["symbol_id"]))).level = float(found["level"])
+        if not isinstance(event, Control):
+            return
+        if event.type == "subscribed":
             for symbol in feed.symbols.values():
                 self._row(symbol)
         elif event.type == "enigma":

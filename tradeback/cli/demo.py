@@ -220,7 +220,7 @@ async def _until_ready(http: "aiohttp.ClientSession") -> None:
 
 
 async def _read(feed: "Feed", board: "Board", traded: asyncio.Event) -> None:
-    async for event in feed:
+    async for event in feed.events():
         board.take(event, feed)
         if board.trades:
             traded.set()

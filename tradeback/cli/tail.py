@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tradeback.client import Batch, Control, Feed
+    from tradeback.client import Batch, BatchV1, Control, Feed, Gap
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -21,7 +21,8 @@ def tail(symbols: tuple[str, ...], url: str, as_json: bool, count: int | None) -
     """Print every trade of the symbols as it arrives; the first line of each is its last known price.
 
     A line is: local time of arrival, symbol, price, quantity since the line before. Give '*' for all
-    symbols. A lost connection is mended by itself.
+    symbols. A lost connection is mended by itself, without loss where the engine's tape reaches back
+    that far. Gaps in what the exchange sent, and their repair, are noted on stderr.
 
     \b
     Examples:
@@ -36,20 +37,21 @@ def tail(symbols: tuple[str, ...], url: str, as_json: bool, count: int | None) -
 
 async def _follow(symbols: tuple[str, ...], url: str, as_json: bool, count: int | None) -> int:
     """Print until `count` lines are out. Exit code 2 when no symbol is known to the engine."""
-    from tradeback.client import Batch, connect
-    from tradeback.client.feed import FeedError
+    from tradeback.client import Batch, BatchV1, Control, FeedError, Lost, connect
     from tradeback.model.errors import StartupError
 
     left = count if count is not None else sys.maxsize
     try:
-        async with connect(url, symbols) as feed:
-            async for event in feed:
-                if not isinstance(event, Batch):
+        async with connect(url, symbols, channels=("trades", "gaps"), on_gap=_note_gap) as feed:
+            async for event in feed.events():
+                if isinstance(event, Control):
                     _note(event, feed)
-                    continue
-                left -= _print(event, feed, as_json, left)
-                if left == 0:
-                    return 0
+                elif isinstance(event, Lost):
+                    click.echo(f"tradeback: trades are missing here: {event.reason}", err=True)
+                elif isinstance(event, Batch | BatchV1) and len(event.entries):
+                    left -= _print(event, feed, as_json, left)
+                    if left == 0:
+                        return 0
     except FeedError as error:
         raise StartupError(
             f"{error}; start one with `tradeback run` or `tradeback demo`, or name another with --url"
@@ -70,7 +72,13 @@ def _note(event: "Control", feed: "Feed") -> None:
         click.echo(f"tradeback: {event.message['reason']}; connecting again", err=True)
 
 
-def _print(batch: "Batch", feed: "Feed", as_json: bool, lines_max: int) -> int:
+def _note_gap(gap: "Gap") -> None:
+    """A gap's new state goes to stderr."""
+    span = f"ids {gap.first_id} to {gap.last_id}"
+    click.echo(f"tradeback: gap in {gap.symbol}, {span}: {gap.state}, {gap.missing} missing", err=True)
+
+
+def _print(batch: "Batch | BatchV1", feed: "Feed", as_json: bool, lines_max: int) -> int:
     """Print the entries of one batch in one write, `lines_max` at most; returns how many."""
     lines = []
     for symbol_id, price, volume in batch.entries[:lines_max].tolist():

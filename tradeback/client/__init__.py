@@ -1,11 +1,24 @@
-"""A client of the feed.
+"""A client of the feed; docs/clients.md.
 
-async with connect("http://127.0.0.1:8080", ["BTCUSDT"]) as feed:
-    async for batch in feed.batches():
-        for symbol_id, price, volume in batch.entries:
-            print(feed.symbol(symbol_id).symbol, price, volume)
+async with connect("http://127.0.0.1:8080", ["BTCUSDT"], channels=("trades", "quotes")) as feed:
+    async for batch in feed:
+        print(batch.trades["id"], batch.prices(), batch.latency.inside_engine_us)
 """
 
-from tradeback.client.feed import Batch, Control, Feed, FeedSymbol, connect
+from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Gap, Latency, Lost, Position
+from tradeback.client.feed import Feed, FeedError, connect
 
-__all__ = ["Batch", "Control", "Feed", "FeedSymbol", "connect"]
+__all__ = [
+    "Batch",
+    "BatchV1",
+    "Control",
+    "Event",
+    "Feed",
+    "FeedError",
+    "FeedSymbol",
+    "Gap",
+    "Latency",
+    "Lost",
+    "Position",
+    "connect",
+]

@@ -1,72 +1,39 @@
 """The feed as an asynchronous iterator: connects, subscribes, decodes, connects again when the line breaks.
 
 What has arrived waits in a bounded queue. When the program does not keep up the socket is no longer read,
-so that the engine sees a slow reader and conflates for it; nothing piles up here.
+so that the engine sees a slow reader; nothing piles up here.
 """
 
 import asyncio
+import importlib.util
 import random
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import orjson
-from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, WSMsgType, ws_connect
 
-from tradeback.model.errors import DecodeError, TradebackError
-from tradeback.wire.v1 import Entries, decode_v1
+from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Gap, Lost, Position
+from tradeback.client.line import Line
+from tradeback.client.session import ACCELERATE_AFTER, Session
+from tradeback.client.wants import Wants
+from tradeback.model.errors import TradebackError
 
 FEED_PATH = "/api/v1/ws"
-PROTOCOL_V1 = "tradeback.v1"
-WAITING_FRAMES_MAX = 1_024
-"""Frames that wait for the program before the socket is left alone."""
+PROTOCOLS: Final = {None: "tradeback.v2, tradeback.v1", 2: "tradeback.v2", 1: "tradeback.v1"}
+CHANNELS_V2: Final = ("trades", "quotes", "gaps", "enigma")
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
-IDLE_PING_S = 10.0
-"""Silence after which the engine is pinged; twice as long without an answer breaks the line."""
+SILENCE_MAX_S = 10.0
+"""Silence after which a connection counts as broken: ten heartbeats of the engine. At half of it the engine
+is pinged, for one whose clients want nothing of the tape sends no heartbeats."""
 
 
 class FeedError(TradebackError):
     """The engine cannot be reached, or it speaks something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeedSymbol:
-    """A symbol as the engine describes it in `subscribed`."""
-
-    id: int
-    symbol: str
-    price_precision: int
-    quantity_precision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One binary frame. `entries` has the fields symbol_id, price, volume."""
-
-    entries: Entries
-    recv_ns: int
-    """Wall clock when the frame was handed over by the socket, ns since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A text message of the engine, or the feed's own `{"type":"disconnected","reason":...}`."""
-
-    message: dict[str, Any]
-
-    @property
-    def type(self) -> str:
-        """`subscribed`, `error`, `enigma`, `disconnected`, ..."""
-        return str(self.message.get("type", ""))
-
-
-Event = Batch | Control
 
 
 def feed_url(url: str, token: str | None = None) -> str:
@@ -87,26 +54,58 @@ def connect(
     channels: Iterable[str] = ("trades",),
     reconnect: bool = True,
     token: str | None = None,
+    version: int | None = None,
+    resume: tuple[int, int] | None = None,
+    on_gap: Callable[[Gap], None] | None = None,
+    on_lost: Callable[[Lost], None] | None = None,
+    silence_max_s: float = SILENCE_MAX_S,
 ) -> "Feed":
-    """A feed of `symbols` ("*" = all) to be used with `async with`. Entering it raises FeedError when the
-    engine does not answer; later breaks are mended as long as `reconnect` is true."""
-    return Feed(feed_url(url, token), tuple(symbols), tuple(channels), reconnect)
+    """A feed of `symbols` ("*" = all) to be used with `async with`.
+
+        async with connect("http://127.0.0.1:8080", ["BTCUSDT"], channels=("trades", "quotes")) as feed:
+            async for batch in feed:
+                print(batch.prices(), batch.latency)
+                store(feed.position)   # and go on after a restart: connect(..., resume=stored)
+
+    `channels`: trades, quotes, gaps, enigma. `version`: 1 or 2 insist on one; None takes 2 where the engine
+    has it. `resume`: a `position` from before, to get everything since then. `on_gap` is called for every
+    change in the life of a gap (with channel gaps), `on_lost` when a resume was refused; both from
+    within the iteration, before the batch or event is handed out.
+
+    Entering it raises FeedError when the engine does not answer; later breaks are mended as long as
+    `reconnect` is true, and with version 2 nothing is missing or double afterwards.
+    """
+    if version not in PROTOCOLS:
+        raise FeedError(f"there is no version {version} of the feed; use 1, 2, or None")
+    wants = Wants()
+    wants.add(symbols, channels)
+    session = Session(wants, Position(*resume) if resume is not None else None)
+    feed = Feed(feed_url(url, token), session, PROTOCOLS[version], reconnect, silence_max_s)
+    feed.on_gap, feed.on_lost = on_gap, on_lost
+    return feed
 
 
 class Feed:
-    """Iterate over it for everything, over `batches()` for market data alone."""
+    """Iterate over it for market data, over `events()` for all that happens; one iteration at a time."""
+
+    on_gap: Callable[[Gap], None] | None = None
+    on_lost: Callable[[Lost], None] | None = None
 
     def __init__(
-        self, url: str, symbols: tuple[str, ...], channels: tuple[str, ...], reconnect: bool
+        self, url: str, session: Session, protocols: str, reconnect: bool, silence_max_s: float
     ) -> None:
+        """Use `connect`."""
         self.url = url
-        self.symbols: dict[int, FeedSymbol] = {}
-        """Symbols of the `subscribed` answers by wire id."""
         self.reconnects = 0
-        self._request = orjson.dumps({"type": "subscribe", "symbols": symbols, "channels": channels})
+        self._session = session
+        self._protocols = protocols
         self._reconnect = reconnect
-        self._line: _Line | None = None
+        self._silence_max_s = silence_max_s
+        self._delay_s = BACKOFF_FIRST_S
+        self._line: Line | None = None
         self._closed = False
+        self._accelerating: asyncio.Future[bool] | None = None
+        self._may_accelerate = importlib.util.find_spec("numba") is not None
 
     async def __aenter__(self) -> "Feed":
         self._line = await self._open()
@@ -124,8 +123,24 @@ class Feed:
         if line is not None:
             await line.close()
 
+    @property
+    def version(self) -> int:
+        """Version of the feed that the engine speaks on this connection."""
+        return self._session.version
+
+    @property
+    def position(self) -> Position | None:
+        """Everything before it has been handed out: store it once you have used the batch at hand, and
+        give it to `connect(..., resume=...)`. None with version 1, and before the first answer."""
+        return self._session.position
+
+    @property
+    def symbols(self) -> dict[int, FeedSymbol]:
+        """Symbols of the `subscribed` answers by wire id."""
+        return self._session.symbols
+
     def symbol(self, symbol_id: int) -> FeedSymbol:
-        """The symbol with this wire id; one listed after a "*" subscription is named by its id, `#17`."""
+        """The symbol with this wire id; one listed after a "*" subscription of version 1 is named `#17`."""
         return self.symbols.get(symbol_id) or FeedSymbol(symbol_id, f"#{symbol_id}", 8, 8)
 
     @property
@@ -135,69 +150,104 @@ class Feed:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a control message on the present connection. FeedError when there is none."""
-        if self._line is None:
-            raise FeedError("the feed is not connected")
-        self._line.transport.send(WSMsgType.TEXT, orjson.dumps(message))
+        if self._line is None or self._line.over:
+            raise FeedError(f"the feed is not connected to {self.url}; it connects again by itself")
+        self._line.send(orjson.dumps(message))
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Market data only."""
-        async for event in self:
+    def subscribe(self, symbols: Iterable[str], channels: Iterable[str] = ("trades",)) -> None:
+        """Want these, too: first a snapshot of them, then live data. Also after every reconnect."""
+        self._ask("subscribe", list(symbols), list(channels))
+
+    def unsubscribe(self, symbols: Iterable[str], channels: Iterable[str] = CHANNELS_V2) -> None:
+        """Want these no more. What is on the way still arrives."""
+        self._ask("unsubscribe", list(symbols), list(channels))
+
+    def _ask(self, kind: str, symbols: list[str], channels: list[str]) -> None:
+        wants = self._session.wants
+        if kind == "subscribe":
+            wants.add(symbols, channels)
+        else:
+            wants.remove(symbols, channels, [symbol.symbol for symbol in self.symbols.values()])
+        if self._line is not None:
+            self._line.send(orjson.dumps({"type": kind, "symbols": symbols, "channels": channels}))
+
+    async def __aiter__(self) -> AsyncGenerator[Batch, None]:
+        async for event in self.events():
             if isinstance(event, Batch):
                 yield event
+            elif isinstance(event, BatchV1):
+                raise FeedError(
+                    f"{self.url} speaks version 1 of the feed only: iterate over `batches()` or `events()`"
+                )
 
-    async def __aiter__(self) -> AsyncGenerator[Event, None]:
+    async def batches(self) -> AsyncGenerator[Batch | BatchV1, None]:
+        """Market data of either version; both have `entries` (symbol_id, price, volume) and `recv_ns`."""
+        async for event in self.events():
+            if isinstance(event, Batch | BatchV1):
+                yield event
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything: batches, the engine's text messages and breaks (Control), refused resumes (Lost)."""
+        session = self._session
         while not self._closed and self._line is not None:
-            held = await self._line.next()
+            line = self._line
+            held = await line.next()
             if held is None:
                 if self._closed:
                     return
-                yield Control({"type": "disconnected", "reason": self._line.reason})
+                yield Control({"type": "disconnected", "reason": line.reason})
                 if not self._reconnect or self._closed:
                     return
                 await self._mend()
                 continue
-            yield self._decode(*held)
+            kind, payload, recv_ns = held
+            if kind == WSMsgType.BINARY:
+                found = session.binary(payload, recv_ns, line.send)
+            else:
+                found = session.text(payload, line.send)
+            for event in found:
+                self._note(event)
+                yield event
 
-    def _decode(self, kind: WSMsgType, payload: bytes, recv_ns: int) -> Event:
-        if kind == WSMsgType.BINARY:
-            return Batch(decode_v1(payload), recv_ns)
-        try:
-            message = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise DecodeError(f"the engine sent text that is no JSON: {error}") from None
-        if not isinstance(message, dict):
-            raise DecodeError("the engine sent JSON that is no object")
-        if message.get("type") == "subscribed":
-            for name, described in message["symbols"].items():
-                self.symbols[described["id"]] = FeedSymbol(symbol=name, **described)
-        return Control(message)
+    def _note(self, event: Event) -> None:
+        """Callbacks, and what a healthy connection allows."""
+        if isinstance(event, Batch):
+            self._delay_s = BACKOFF_FIRST_S
+            if self.on_gap is not None and len(event.gaps):
+                for gap in event.gap_events(self.symbols):
+                    self.on_gap(gap)
+            if self._may_accelerate and self._session.frames > ACCELERATE_AFTER:
+                self._may_accelerate = False
+                work = asyncio.to_thread(self._session.decoder.accelerate)
+                self._accelerating = asyncio.ensure_future(work)
+        elif isinstance(event, BatchV1):
+            self._delay_s = BACKOFF_FIRST_S
+        elif isinstance(event, Lost) and self.on_lost is not None:
+            self.on_lost(event)
 
-    async def _open(self) -> "_Line":
+    async def _open(self) -> Line:
         try:
             transport, line = await ws_connect(
-                _Line,
+                lambda: Line(self._silence_max_s),
                 self.url,
                 websocket_handshake_timeout=CONNECT_TIMEOUT_S,
-                enable_auto_ping=True,
-                auto_ping_idle_timeout=IDLE_PING_S,
-                auto_ping_reply_timeout=IDLE_PING_S,
-                extra_headers={"Sec-WebSocket-Protocol": PROTOCOL_V1},
+                extra_headers={"Sec-WebSocket-Protocol": self._protocols},
             )
         except (OSError, WSError, TimeoutError) as error:
             raise FeedError(f"no engine answers at {self.url}: {error}") from error
-        assert isinstance(line, _Line)
-        transport.send(WSMsgType.TEXT, self._request)
+        assert isinstance(line, Line)
+        for request in self._session.begin(line.version):
+            transport.send(WSMsgType.TEXT, request)
         return line
 
     async def _mend(self) -> None:
         """Connect again: soon at first, then ever more seldom, with jitter. Ends when closed meanwhile."""
-        delay_s = BACKOFF_FIRST_S
         while not self._closed:
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.0))
+            self._delay_s = min(self._delay_s * 2, BACKOFF_MAX_S)
             try:
                 line = await self._open()
             except FeedError:
-                delay_s = min(delay_s * 2, BACKOFF_MAX_S)
                 continue
             if self._closed:
                 await line.close()
@@ -205,79 +255,3 @@ class Feed:
             self._line = line
             self.reconnects += 1
             return
-
-
-class _Line(WSListener):
-    """One connection: its callbacks only copy, so that nothing can fail inside them."""
-
-    transport: WSTransport
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reason = ""
-        self._waiting: deque[tuple[WSMsgType, bytes, int]] = deque()
-        self._arrived = asyncio.Event()
-        self._paused = False
-        self._over = False
-        self._parts: list[bytes] = []
-        self._parts_kind = WSMsgType.BINARY
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        recv_ns = time.time_ns()
-        kind = frame.msg_type
-        if kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._take(kind, frame.get_payload_as_bytes(), bool(frame.fin), recv_ns)
-        elif kind == WSMsgType.CLOSE:
-            words = (frame.get_close_message() or b"").decode("utf-8", "replace")
-            self.reason = f"closed by the engine: {frame.get_close_code()} {words}".rstrip()
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect()
-
-    def _take(self, kind: WSMsgType, payload: bytes, final: bool, recv_ns: int) -> None:
-        if kind != WSMsgType.CONTINUATION:
-            self._parts_kind = kind
-        if not final or self._parts:
-            self._parts.append(payload)
-            if not final:
-                return
-            payload = b"".join(self._parts)
-            self._parts.clear()
-        self._waiting.append((self._parts_kind, payload, recv_ns))
-        self._arrived.set()
-        if len(self._waiting) >= WAITING_FRAMES_MAX and not self._paused:
-            self._paused = True
-            self.transport.underlying_transport.pause_reading()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._over = True
-        self.reason = self.reason or "the connection broke"
-        self._arrived.set()
-
-    @property
-    def waiting(self) -> int:
-        """Messages not read yet."""
-        return len(self._waiting)
-
-    async def next(self) -> tuple[WSMsgType, bytes, int] | None:
-        """The next message with its arrival; None when the connection is over and all is read."""
-        while not self._waiting:
-            if self._over:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        held = self._waiting.popleft()
-        if self._paused and len(self._waiting) < WAITING_FRAMES_MAX // 2:
-            self._paused = False
-            if not self._over:
-                self.transport.underlying_transport.resume_reading()
-        return held
-
-    async def close(self) -> None:
-        """Say goodbye and wait until the socket is closed."""
-        if not self._over:
-            self.transport.send_close(WSCloseCode.OK)
-            self.transport.disconnect()
-            await self.transport.wait_disconnected()

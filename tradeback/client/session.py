@@ -1,0 +1,139 @@
+"""What one connection says, made into events: the conversation after the handshake. No socket, no clock.
+
+Exactly once: `position` moves with every frame that is handed out. After a break the next connection asks
+for everything from there on, before it subscribes; the engine answers `resumed`, replays and goes on live,
+or refuses, which is told as `Lost`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Lost, Position
+from tradeback.client.wants import EVERY, Wants
+from tradeback.model.errors import DecodeError
+from tradeback.wire.control import CHANNELS
+from tradeback.wire.v1 import decode_v1
+from tradeback.wire.v2 import Decoder
+from tradeback.wire.v2_frame import UNKNOWN_SYMBOL, Frame, WireError
+from tradeback.wire.v2_layout import FRAME_SNAPSHOT
+
+ACCELERATE_AFTER = 2_000
+"""Frames after which the compiled decoder is worth its loading."""
+
+
+class Session:
+    """State that outlives connections: symbols, position, what is wanted."""
+
+    def __init__(self, wants: Wants, position: Position | None) -> None:
+        self.symbols: dict[int, FeedSymbol] = {}
+        self.position = position
+        self.wants = wants
+        self.decoder = Decoder()
+        self.frames = 0
+        """Binary messages decoded."""
+        self.version = 2
+        self._asked_for: Position | None = None
+        """A resume without an answer yet."""
+        self._answered: Position | None = None
+        """What the latest `subscribed` said, while a resume waits for its answer."""
+        self._covering = False
+        self._held: list[tuple[bytes, int]] = []
+        """Frames with a symbol that the feed does not know yet."""
+
+    def begin(self, version: int) -> list[bytes]:
+        """A connection is up; the requests that open it."""
+        self.version = version
+        self._asked_for = self._answered = None
+        self._held.clear()
+        request = self.wants.request()
+        requests = []
+        if version == 1:
+            request["channels"] = [name for name in request["channels"] if name in CHANNELS] or ["trades"]
+        elif self.position is not None and request["channels"] != ["enigma"]:
+            self._asked_for = self.position
+            requests.append({"type": "resume", **self.position._asdict()})
+        self._covering = version == 2 and not self.wants.even
+        if self.wants:
+            requests.append(request)
+        return [orjson.dumps(one) for one in requests]
+
+    def text(self, payload: bytes, send: Callable[[bytes], None]) -> Iterator[Event]:
+        """One text message."""
+        try:
+            message = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise DecodeError(f"the engine sent text that is no JSON: {error}") from None
+        if not isinstance(message, dict):
+            raise DecodeError("the engine sent JSON that is no object")
+        kind = message.get("type")
+        if kind == "subscribed":
+            yield from self._subscribed(message, send)
+        elif kind == "resumed":
+            self._asked_for = None
+        yield Control(message)
+        if kind == "resume_refused" and self._asked_for is not None:
+            held, self._asked_for = self._asked_for, None
+            self.position = self._answered
+            yield Lost(str(message.get("reason", "")), held, self.position)
+
+    def _subscribed(self, message: dict[str, Any], send: Callable[[bytes], None]) -> Iterator[Event]:
+        for name, described in message["symbols"].items():
+            symbol = FeedSymbol(symbol=name, **described)
+            self.symbols[symbol.id] = symbol
+            self.decoder.learn(symbol.id, symbol.price_precision, symbol.quantity_precision)
+        held, self._held = self._held, []
+        for payload, recv_ns in held:
+            yield from self._decoded(self.decoder.decode(payload), recv_ns)
+        if "sequence" in message:
+            answered = Position(message["epoch"], message["sequence"])
+            if self._asked_for is None:
+                self.position = answered
+            self._answered = answered
+        if self._covering:
+            self._covering = False
+            for request in self.wants.excess(message["symbols"]):
+                send(orjson.dumps(request))
+
+    def binary(self, payload: bytes, recv_ns: int, send: Callable[[bytes], None]) -> Iterator[Event]:
+        """One binary message. Raises DecodeError for a damaged one."""
+        if self.version == 1:
+            yield BatchV1(decode_v1(payload), recv_ns)
+            return
+        self.frames += 1
+        if self._held:
+            self._held.append((payload, recv_ns))
+            return
+        try:
+            frame = self.decoder.decode(payload)
+        except WireError as error:
+            if error.code != UNKNOWN_SYMBOL or not self.wants.everything:
+                raise
+            # A symbol that was listed after the subscription: ask what it is, and wait for the answer.
+            self._held.append((payload, recv_ns))
+            channels = self.wants.request()["channels"]
+            send(orjson.dumps({"type": "subscribe", "symbols": [EVERY], "channels": channels}))
+            self._covering = not self.wants.even
+            return
+        yield from self._decoded(frame, recv_ns)
+
+    def _decoded(self, frame: Frame, recv_ns: int) -> Iterator[Event]:
+        if not frame.flags & FRAME_SNAPSHOT:
+            self.position = Position(frame.epoch, frame.sequence)
+        if frame.is_heartbeat:
+            return
+        batch = Batch(frame, recv_ns)
+        if not self.wants.even:
+            self._choose(batch)
+        yield batch
+
+    def _choose(self, batch: Batch) -> None:
+        """Leave out what was only asked for because one request cannot say less."""
+        ids_by_name = {symbol.symbol: symbol.id for symbol in self.symbols.values()}
+        for channel in ("trades", "quotes", "gaps", "enigma"):
+            ids = self.wants.ids(channel, ids_by_name)
+            if ids is not None:
+                array = getattr(batch, channel)
+                setattr(batch, channel, array[np.isin(array["symbol_id"], list(ids))])
