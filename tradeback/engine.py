@@ -25,6 +25,7 @@ from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
 from tradeback.serving import make_feed
+from tradeback.stores.gaps_sqlite import GapsSqlite
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.health import TapeHealth
@@ -55,6 +56,7 @@ class Engine:
         self._failed: asyncio.Future[None] | None = None
         self._front: Front | None = None
         self._tape_health: TapeHealth | None = None
+        self._gap_store: GapsSqlite | None = None
 
     @property
     def url(self) -> str:
@@ -79,6 +81,8 @@ class Engine:
             self.symbols.put(symbol)
         series = SeriesSqlite(folder / "series.sqlite")
         self._closing.append(series.close)
+        self._gap_store = gaps = GapsSqlite(folder / "gaps.sqlite")
+        self._closing.append(gaps.close)
         reader = TapeReader(folder / "tape")
         context = ServingContext(
             config=self.config,
@@ -187,6 +191,7 @@ class Engine:
             listing.rest,
             wanted,
             recorded=hub.series if hub is not None else None,
+            gap_store=self._gap_store,
         )
         restored = await asyncio.to_thread(parts.restore)
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
@@ -195,6 +200,10 @@ class Engine:
         context.series = parts.sink
         context.components += [parts.sink, parts.history, parts.stalls, parts.clock_offset]
         context.components += parts.pool.lines
+        if parts.gaps is not None and parts.repair is not None:
+            context.gaps = parts.gaps
+            context.components += [parts.gaps, parts.repair]
+            context.collectors += [parts.gaps, parts.repair]
         context.collectors += [parts.intake, parts.pool, parts.stalls, parts.clock_offset]
         context.collectors += [parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))

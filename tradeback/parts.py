@@ -14,6 +14,8 @@ from tradeback.exchange.clock_offset import ClockOffset
 from tradeback.exchange.history import History
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.pool import Pool
+from tradeback.exchange.repair import Repair
+from tradeback.exchange.repair_gaps import GapKeeper
 from tradeback.exchange.rest import Rest
 from tradeback.exchange.stall_watch import StallWatch
 from tradeback.exchange.standin import StandIns
@@ -29,13 +31,13 @@ from tradeback.processes.series import RecordedSeries, StoreOfAnother
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import Restored, restore
 from tradeback.stores import series_lock
+from tradeback.stores.gaps_sqlite import GapsSqlite
 from tradeback.stores.ports import SeriesStore
 from tradeback.tape.writer import Tape
 
 RESTORE_ROWS_MAX = 2_000_000
 """Records before the head from which the arbiter learns what was seen; 0.1 s of a start at the most."""
 RESTORE_SLICE = 65_536
-STAND_IN_STEP_S = 0.25
 STAND_IN_BACK_ROWS = 65_536
 
 
@@ -53,8 +55,12 @@ class Parts:
         rest: Rest,
         wanted: Sequence[Symbol],
         recorded: RecordedSeries | None = None,
+        gap_store: GapsSqlite | None = None,
     ) -> None:
-        """`recorded`: bars are kept by a recorder, which this asks for them; without one by a sink here."""
+        """`recorded`: bars are kept by a recorder, which this asks for them; without one by a sink here.
+
+        `gap_store`: where what is missing is kept; without it nothing is looked for or repaired.
+        """
         self._clock, self._tape, self._symbols, self._series = clock, tape, symbols, series
         self.derived = Derived(max(64, 2 * len(symbols)))
         self.intake = Intake(tape, path)
@@ -80,7 +86,14 @@ class Parts:
             recorded.derived = self.derived
         # From a little before the head: aggregates that the last run had no time to judge.
         start = max(tape.oldest_sequence, tape.next_sequence - STAND_IN_BACK_ROWS)
-        self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, start)
+        self.gaps: GapKeeper | None = None
+        self.repair: Repair | None = None
+        if gap_store is not None:
+            exchange = config.exchange
+            self.gaps = GapKeeper(self.intake, gap_store, clock, exchange.gap_after_s, get_log("gaps"))
+            self.repair = Repair(self.gaps, self.intake, rest, symbols, clock, exchange, get_log("repair"))
+        ledger = self.gaps.ledger if self.gaps is not None else None
+        self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, start, ledger)
         self.history = History(
             wanted, rest, self.intake, self.derived, series, clock, config.feature, get_log("history")
         )
@@ -96,6 +109,8 @@ class Parts:
                 break
             self.intake.restore(rows)
             start += len(rows)
+        if self.gaps is not None:
+            self.gaps.restore()
         if not self._recorded:
             self._lock = series_lock.take(Path(self._data_dir))
         store = StoreOfAnother(self._series.load()) if self._recorded else self._series
@@ -112,7 +127,10 @@ class Parts:
         self.sink.start()
         self.pool.start(watch)
         self.stalls.start().add_done_callback(watch)
-        for work in (self._certify(), self._learn_history(), self.clock_offset.run()):
+        if self.gaps is not None and self.repair is not None:
+            self.gaps.start(watch)
+            self.repair.start(watch)
+        for work in (self.stand_ins.run(self._clock), self._learn_history(), self.clock_offset.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(watch)
             self._tasks.append(task)
@@ -121,18 +139,17 @@ class Parts:
         """Lines first, then background work, then the last flush."""
         await self.stalls.stop()
         await self.pool.stop()
+        if self.repair is not None:
+            await self.repair.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.gaps is not None:
+            await self.gaps.stop()
         self.intake.close()
         await self.sink.close()
         if self._lock is not None:
             self._lock.close()
-
-    async def _certify(self) -> None:
-        while True:
-            more = self.stand_ins.step(self._clock.wall_ns())
-            await asyncio.sleep(0 if more else STAND_IN_STEP_S)
 
     async def _learn_history(self) -> None:
         await self.pool.delivering()
