@@ -1,4 +1,4 @@
-"""A TCP relay in front of an engine that cuts its connections at random moments, also in the middle of a frame."""
+"""A TCP relay in front of an engine that cuts its connections at random moments, also inside frames."""
 
 import asyncio
 import random

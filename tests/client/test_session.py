@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ async def collecting(feed: Feed) -> AsyncIterator[list[Entry]]:
         assert isinstance(end, asyncio.CancelledError), end
 
 
+async def subscribed(running: World) -> None:
+    """Until the server knows what a client wants."""
+    async with asyncio.timeout(5):
+        while not running.feed.v2.fanout.groups:
+            await asyncio.sleep(0.001)
+
+
 async def settled(feed: Feed, end: int) -> None:
     async with asyncio.timeout(20):
         while feed.position is None or feed.position.sequence < end:
@@ -107,7 +114,7 @@ async def test_batches_have_what_the_tape_has(tmp_path: Path) -> None:
             assert "trades" in repr(batch)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 async def test_cut_at_random_moments_every_record_comes_once(tmp_path: Path, seed: int) -> None:
     market, chance = Market(seed), random.Random(seed)
     async with taped(tmp_path, hot_rows=1 << 12, rows_per_segment=3_000) as running:
@@ -119,45 +126,46 @@ async def test_cut_at_random_moments_every_record_comes_once(tmp_path: Path, see
                 await settled(feed, 101)
                 relay.cut()
                 relay.bytes_most = 20_000
-                while relay.cuts < 15 or running.tape.next_sequence < 12_000:
+                while relay.cuts < 10 or running.tape.next_sequence < 6_000:
                     running.publish(market.rows(chance.choice((1, 10, 150))))
                     await asyncio.sleep(0.001)
                 relay.bytes_most = 0
                 running.publish(market.rows(1))
                 await settled(feed, running.tape.next_sequence)
                 assert found == expected(tape_rows(running, 101))
-                assert feed.reconnects >= 10
+                assert feed.reconnects >= 8
                 assert running.feed.counts.resumes_refused == 0
 
 
 async def test_an_engine_that_is_killed_and_comes_again(tmp_path: Path) -> None:
     market = Market(11)
-    async with taped(tmp_path, rows_per_segment=3_000) as running, cutter(1, running.front.port) as relay:
-        running.publish(market.rows(50))
-        async with connect(relay.url, channels=ALL) as feed, collecting(feed) as found:
-            await settled(feed, 51)
-            for _ in range(3):
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(cutter(1, 0))
+        feed = found = None
+        for _ in range(4):
+            async with taped(tmp_path, attach=False, rows_per_segment=3_000) as running:
+                relay.target = running.front.port
+                if feed is None or found is None:
+                    running.feed.attach_kernels()
+                    feed = await stack.enter_async_context(connect(relay.url, channels=ALL))
+                    found = await stack.enter_async_context(collecting(feed))
+                    await settled(feed, 1)
+                else:
+                    async with asyncio.timeout(5):
+                        while not running.feed.clients:
+                            await asyncio.sleep(0.001)
+                    running.feed.attach_kernels()
                 running.publish(market.rows(3_000))
+                await settled(feed, running.tape.next_sequence)
+                assert found == expected(tape_rows(running))
+                running.publish(market.rows(2_000))
                 relay.target = None
                 relay.cut()
                 running.publish(market.rows(200))  # on the tape, and seen by nobody
                 kill(running.tape)
-                async with taped(tmp_path, attach=False, rows_per_segment=3_000) as again:
-                    relay.target = again.front.port
-                    async with asyncio.timeout(5):
-                        while not again.feed.clients:
-                            await asyncio.sleep(0.001)
-                    again.feed.attach_kernels()
-                    again.publish(market.rows(100))
-                    await settled(feed, again.tape.next_sequence)
-                    assert found == expected(tape_rows(again, 51))
-                    relay.target = None
-                    relay.cut()
-                    kill(again.tape)
-                async with taped(tmp_path, rows_per_segment=3_000) as running:
-                    relay.target = running.front.port
-                    await settled(feed, running.tape.next_sequence)
-                    kill(running.tape)
+        assert running.feed.counts.resumed == 1
+        assert feed is not None
+        assert feed.reconnects == 3
 
 
 async def test_a_program_that_restarts_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -165,6 +173,7 @@ async def test_a_program_that_restarts_goes_on_where_it_was(tmp_path: Path) -> N
     async with taped(tmp_path) as running:
         running.publish(market.rows(10))
         async with connect(running.http, channels=ALL) as feed:
+            await subscribed(running)
             running.publish(market.rows(500))
             before = await read(feed, running, 400)
             stored = feed.position
@@ -189,6 +198,7 @@ async def test_a_refused_resume_is_told_and_it_goes_on_from_the_snapshot(tmp_pat
     async with taped(tmp_path / "one") as running, cutter(1, running.front.port) as relay:
         running.publish(market.rows(50))
         async with connect(relay.url, channels=ALL, on_lost=lost.append) as feed:
+            await subscribed(running)
             running.publish(market.rows(50))
             await read(feed, running, 101)
             held = feed.position
@@ -218,8 +228,7 @@ async def test_gaps_call_back(tmp_path: Path) -> None:
     gaps: list[Gap] = []
     async with taped(tmp_path) as running:
         async with connect(running.http, ["ETHUSDT"], channels=["gaps"], on_gap=gaps.append) as feed:
-            events = feed.events()
-            await anext(events)
+            await subscribed(running)
             running.publish(market.rows(400))
             await read(feed, running, 401)
         wanted = expected(tape_rows(running), ["gaps"], [2])
@@ -232,7 +241,7 @@ async def test_gaps_call_back(tmp_path: Path) -> None:
 
 
 async def test_channels_with_symbols_of_their_own_survive_breaks(tmp_path: Path) -> None:
-    """More is asked for than wanted, because a resume belongs to one request; the program sees what it wants."""
+    """More is asked for than wanted, as a resume belongs to one request; the program sees what it wants."""
     market = Market(15)
 
     def wanted(rows: Any) -> list[Entry]:
@@ -242,42 +251,49 @@ async def test_channels_with_symbols_of_their_own_survive_breaks(tmp_path: Path)
             if (entry[0] == "trade" and entry[1] != 3) or (entry[0] == "quote" and entry[1] == 3)
         ]
 
-    async with taped(tmp_path) as running, cutter(1, running.front.port) as relay:
-        async with connect(relay.url, ["BTCUSDT", "ethusdt"]) as feed, collecting(feed) as found:
-            feed.subscribe(["SOLUSDT"], ["quotes"])
-            async with asyncio.timeout(5):
-                while running.feed.v2.fanout.groups != 1 or len(feed.symbols) < 3:
-                    await asyncio.sleep(0.001)
-            for _ in range(4):
-                running.publish(market.rows(300))
-                relay.cut()
-                running.publish(market.rows(300))
-                await settled(feed, running.tape.next_sequence)
-                assert found == wanted(tape_rows(running))
-            async with asyncio.timeout(5):
-                while True:
-                    (client,) = running.feed.clients
-                    if client.interest == frozenset({1, 2, at.CHANNEL_QUOTES * at.SYMBOL_IDS + 3}):
-                        break
-                    await asyncio.sleep(0.001)
-            feed.unsubscribe(["ETHUSDT"])
-            async with asyncio.timeout(5):
-                while 2 in client.interest:
-                    await asyncio.sleep(0.001)
+    async with (
+        taped(tmp_path) as running,
+        cutter(1, running.front.port) as relay,
+        connect(relay.url, ["BTCUSDT", "ethusdt"]) as feed,
+        collecting(feed) as found,
+    ):
+        feed.subscribe(["SOLUSDT"], ["quotes"])
+        async with asyncio.timeout(5):
+            while running.feed.v2.fanout.groups != 1 or len(feed.symbols) < 3:
+                await asyncio.sleep(0.001)
+        for _ in range(4):
+            running.publish(market.rows(300))
+            relay.cut()
+            running.publish(market.rows(300))
+            await settled(feed, running.tape.next_sequence)
+            assert found == wanted(tape_rows(running))
+        async with asyncio.timeout(5):
+            while True:
+                (client,) = running.feed.clients
+                if client.interest == frozenset({1, 2, at.CHANNEL_QUOTES * at.SYMBOL_IDS + 3}):
+                    break
+                await asyncio.sleep(0.001)
+        feed.unsubscribe(["ETHUSDT"])
+        async with asyncio.timeout(5):
+            while 2 in client.interest:
+                await asyncio.sleep(0.001)
 
 
 async def test_a_symbol_that_is_listed_later_is_asked_for(tmp_path: Path) -> None:
     market = Market(16, symbols=(1, 9))
-    async with taped(tmp_path) as running:
-        async with connect(running.http, channels=ALL) as feed, collecting(feed) as found:
-            await settled(feed, 1)
-            running.symbols.put(Symbol(9, "NEWUSDT", tick_size="0.01000000", step_size="0.00100000"))
-            for _ in range(20):
-                running.publish(market.rows(30))
-                await asyncio.sleep(0)
-            await settled(feed, 601)
-            assert found == expected(tape_rows(running))
-            assert feed.symbol(9).symbol == "NEWUSDT"
+    async with (
+        taped(tmp_path) as running,
+        connect(running.http, channels=ALL) as feed,
+        collecting(feed) as found,
+    ):
+        await settled(feed, 1)
+        running.symbols.put(Symbol(9, "NEWUSDT", tick_size="0.01000000", step_size="0.00100000"))
+        for _ in range(20):
+            running.publish(market.rows(30))
+            await asyncio.sleep(0)
+        await settled(feed, 601)
+        assert found == expected(tape_rows(running))
+        assert feed.symbol(9).symbol == "NEWUSDT"
 
 
 async def test_an_engine_that_falls_silent_is_left(tmp_path: Path) -> None:
@@ -305,23 +321,26 @@ async def test_a_slow_program_gets_every_trade(tmp_path: Path) -> None:
     """It reads nothing for a while: the engine is held up for it alone, and catches up from the tape."""
     market = Market(17)
     small = FeedConfig(send_buffer_bytes=4_096, lag_max_s=60.0)
-    async with taped(tmp_path, small, hot_rows=1 << 17) as running:
-        async with connect(running.http, channels=["trades", "quotes"]) as feed:
-            batches = aiter(feed)
-            running.publish(market.rows(1))
-            while not running.feed.lagging:
-                running.publish(market.rows(500))
-                await asyncio.sleep(0)
-            running.publish(market.rows(5_000))
-            assert feed.waiting <= 2 * 1_024
-            end = running.tape.next_sequence
-            found: list[Entry] = []
-            async with asyncio.timeout(20):
-                async for batch in batches:
-                    found += [entry for entry in entries_of(batch.frame) if entry[0] == "trade"]
-                    if batch.frame.sequence >= end:
-                        break
-            assert found == expected(tape_rows(running), ["trades"])
+    async with (
+        taped(tmp_path, small, hot_rows=1 << 17) as running,
+        connect(running.http, channels=["trades", "quotes"]) as feed,
+    ):
+        batches = aiter(feed)
+        await subscribed(running)
+        running.publish(market.rows(1))
+        while not running.feed.lagging:
+            running.publish(market.rows(500))
+            await asyncio.sleep(0)
+        running.publish(market.rows(5_000))
+        assert feed.waiting <= 2 * 1_024
+        end = running.tape.next_sequence
+        found: list[Entry] = []
+        async with asyncio.timeout(20):
+            async for batch in batches:
+                found += [entry for entry in entries_of(batch.frame) if entry[0] == "trade"]
+                if batch.frame.sequence >= end:
+                    break
+        assert found == expected(tape_rows(running), ["trades"])
 
 
 async def test_version_1_of_the_same_server(tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ class Feed:
             )
         except (OSError, WSError, TimeoutError) as error:
             raise FeedError(f"no engine answers at {self.url}: {error}") from error
-        assert isinstance(line, Line)
+        if not isinstance(line, Line):
+            raise FeedError(f"no engine answers at {self.url}: the connection broke during the handshake")
         for request in self._session.begin(line.version):
             transport.send(WSMsgType.TEXT, request)
         return line
