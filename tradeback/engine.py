@@ -96,6 +96,9 @@ class Engine:
         self._tape_health = health = TapeHealth(tape, self.clock)
         context.components += [health, feed]
         context.collectors += [health, feed]
+        if self._hub is not None:
+            context.components += self._hub.components
+            context.collectors.append(self._hub)
         await self._open_port(context, feed)
         self._bring_up = asyncio.create_task(self._come_up(context, feed, registry, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
@@ -208,8 +211,6 @@ class Engine:
         context.collectors += [parts.stand_ins, parts.sink]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
-            context.components += hub.components
-            context.collectors.append(hub)
             self._closing.append(hub.close)
             hub.start(feed.path, self.tape.next_sequence)
         context.not_ready = None

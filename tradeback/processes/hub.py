@@ -30,7 +30,6 @@ class Hub:
 
     def __init__(self, setup: Setup, control: Control) -> None:
         self.control = control
-        control.on_message = self._on_control
         self.sockets: list[socket.socket] = [socket_of(descriptor) for descriptor in setup.port_fds]
         """The listening sockets, which are open longer than this process."""
         self.processes: dict[str, dict[str, Any]] = {}
@@ -45,6 +44,7 @@ class Hub:
         self.series = RecordedSeries(setup.addresses[RECORDER], lambda: self._page.published)
         self._names = ("engine", *setup.addresses)
         self.components = [_ProcessHealth(self, name) for name in self._names]
+        control.listen(self._on_control)
 
     def start(self, path: Path, next_sequence: int) -> None:
         """The engine is up: the others may read the tape up to here, and are told of every commit."""

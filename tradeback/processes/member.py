@@ -33,11 +33,19 @@ class Control:
     def __init__(self, setup: Setup) -> None:
         self.gone = asyncio.Event()
         """The supervisor has ended: so shall this process."""
-        self.on_message: Callable[[Message], None] = lambda message: None
+        self._early: list[Message] = []
+        self._on_message: Callable[[Message], None] = self._early.append
         self._link = Link(socket_of(setup.control_fd), self._receive, self.gone.set)
 
     def _receive(self, message: Message, behind: bytes, files: list[int]) -> None:
-        self.on_message(message)
+        self._on_message(message)
+
+    def listen(self, on_message: Callable[[Message], None]) -> None:
+        """Hear the supervisor from now on, and what it has said before."""
+        early, self._early = self._early, []
+        self._on_message = on_message
+        for message in early:
+            on_message(message)
 
     def tell(self, message: Message) -> None:
         """Send to the supervisor."""

@@ -31,7 +31,7 @@ def _holder(lock: Path) -> int:
 
 
 def _is_orphan(pid: int) -> bool:
-    """Whether the process is a child of a run whose supervisor (its last argument) is no longer its parent."""
+    """Whether it is a child of a run whose supervisor (its last argument) is no longer its parent."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
         if MODULE.encode() not in words or not words[-1].isdigit():

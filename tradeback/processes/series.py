@@ -26,7 +26,7 @@ from tradeback.stores.ports import Stored
 if TYPE_CHECKING:
     from tradeback.derive.state import Derived
 
-WAIT_S = 5.0
+WAIT_S = 10.0
 FORGET_S = 5.0
 """How often the closed bars in the engine's own derived state are dropped: the recorder has them."""
 
