@@ -33,7 +33,7 @@ CREATE TABLE symbolsmap(
 
 ACCOUNTS = """
 CREATE TABLE users(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     username VARCHAR(64) NOT NULL UNIQUE,
     password_hash VARCHAR(255) NOT NULL,
     is_active BOOLEAN NOT NULL,
@@ -41,7 +41,7 @@ CREATE TABLE users(
     updated_at TEXT NOT NULL
 );
 CREATE TABLE user_sessions(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     session_token VARCHAR(255) NOT NULL UNIQUE,
     user_id INTEGER,
     ip_address VARCHAR(45) NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE user_sessions(
 CREATE INDEX user_sessions_by_user ON user_sessions(user_id);
 CREATE INDEX user_sessions_by_expiry ON user_sessions(expires_at);
 CREATE TABLE market_watch(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     session_id VARCHAR(255) NOT NULL,
     symbol VARCHAR(50) NOT NULL,
     display_order INTEGER NOT NULL,
