@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path as Folder
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.exchange.harness import BTC, SYMBOLS, Desk, agg, desk, frame, quote, trade, until
@@ -83,6 +83,7 @@ def made_of(pieces: list[str]) -> bytes:
     return bytes(stream)
 
 
+@settings(deadline=None)
 @given(reads=st.lists(st.lists(PIECES, min_size=1, max_size=40), min_size=1, max_size=5))
 def test_one_call_does_what_its_steps_do(reads: list[list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder, desk(Folder(folder), hot_rows=1 << 12) as world:

@@ -14,7 +14,6 @@ from tradeback.kernel.memory import (
     load_8,
     load_16,
     load_32,
-    load_f64,
     load_i64,
     store_8,
     store_16,
@@ -185,10 +184,9 @@ def _write_list(context: Any, row: Any, symbol: Any, list_of: Any) -> Any:
 
 @helper
 def _note(context: Any, row: Any, symbol: Any) -> None:
-    """Keep the symbol's last price and count its trade. A late trade does not turn the price back."""
-    price = load_i64(context + _LAST_PRICE) + 8 * symbol
-    if load_8(row + FLAGS) & LATE == 0 or load_f64(price) == 0.0:
-        store_f64(price, load_f64(row + PRICE))
+    """Keep the symbol's last price and count its trade. A late trade is no last price, not even the first."""
+    if load_8(row + FLAGS) & LATE == 0:
+        store_f64(load_i64(context + _LAST_PRICE) + 8 * symbol, load_f64(row + PRICE))
     seen = load_i64(context + _TRADES_SEEN) + 8 * symbol
     store_64(seen, load_i64(seen) + 1)
 
