@@ -14,6 +14,7 @@ from tradeback.kernel.memory import (
     load_8,
     load_16,
     load_32,
+    load_f64,
     load_i64,
     store_8,
     store_16,
