@@ -8,10 +8,14 @@ import pytest
 from tests.worlds.passing import EPOCH_NS, Hang, PassingClock, PassingLoop, run
 
 
+HOUR_S = 3_600.0
+"""Of the loop, not of whoever waits for the test."""
+
+
 async def _sleep_for_a_day() -> float:
     clock = PassingClock(asyncio.get_running_loop())
     for _ in range(24):
-        await asyncio.sleep(3_600)
+        await asyncio.sleep(HOUR_S)
     assert clock.wall_ns() - EPOCH_NS == pytest.approx(86_400e9)
     return asyncio.get_running_loop().time()
 
@@ -54,7 +58,7 @@ def test_what_is_sent_arrives_before_time_moves() -> None:
 async def _work() -> float:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, PassingLoop)
-    timer = asyncio.create_task(asyncio.sleep(1_000))
+    timer = asyncio.create_task(asyncio.sleep(HOUR_S))
     await asyncio.to_thread(time.sleep, 0.02)
     assert not loop.busy
     assert not timer.done()
