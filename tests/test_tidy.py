@@ -78,6 +78,7 @@ FLOW_TESTS = {
     "tests/ingest/test_recordings.py",
     "tests/tape/test_cli.py",
     "tests/tape/test_kill.py",
+    "tests/web/test_feed.py",
 }
 """Tests of a whole room, that belong to no single module."""
 

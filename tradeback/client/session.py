@@ -125,15 +125,18 @@ class Session:
         if frame.is_heartbeat:
             return
         batch = Batch(frame, recv_ns)
-        if not self.wants.even:
-            self._choose(batch)
-        yield batch
+        if self.wants.even or self._choose(batch):
+            yield batch
 
-    def _choose(self, batch: Batch) -> None:
-        """Leave out what was only asked for because one request cannot say less."""
+    def _choose(self, batch: Batch) -> bool:
+        """Leave out what was only asked for because one request cannot say less. False: that is all."""
+        left = 0
         ids_by_name = {symbol.symbol: symbol.id for symbol in self.symbols.values()}
         for channel in ("trades", "quotes", "gaps", "enigma"):
             ids = self.wants.ids(channel, ids_by_name)
+            array = getattr(batch, channel)
             if ids is not None:
-                array = getattr(batch, channel)
-                setattr(batch, channel, array[np.isin(array["symbol_id"], list(ids))])
+                array = array[np.isin(array["symbol_id"], list(ids))]
+                setattr(batch, channel, array)
+            left += len(array)
+        return left > 0

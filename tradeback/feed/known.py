@@ -1,8 +1,11 @@
 """What the feed sends of the derived series: latest prices, quotes and Enigma."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
+import numpy as np
+
+from tradeback.derive.layout import States, empty_states
 from tradeback.path.path import HotTape
 from tradeback.wire.frames import BINARY, server_frame
 from tradeback.wire.v2_encode import EnigmaLike, enigma_frames
@@ -13,6 +16,9 @@ class Series(Protocol):
 
     def latest(self, symbol_id: int) -> Any:
         """All that is known of a symbol (`derive.layout.STATE`), or None."""
+
+    def latest_all(self) -> States:
+        """The same of every symbol."""
 
     def enigma(self, symbol_id: int) -> EnigmaLike | None:
         """Its Enigma, or None before its first trade."""
@@ -27,12 +33,27 @@ def nothing_known() -> None:
     return
 
 
-def latest_of(known: Known) -> Callable[[int], Any]:
-    """The state of a symbol id, or None."""
+FEW = 32
+"""So many symbols are looked up one by one; for more, all of them are copied at once."""
+Latest = Callable[[Collection[int] | None], States]
+"""The states of these symbol ids, None: of all, as far as they are known."""
 
-    def latest(symbol_id: int) -> Any:
+
+def latest_of(known: Known) -> Latest:
+    """What `known` says of symbols."""
+
+    def latest(ids: Collection[int] | None) -> States:
         series = known()
-        return None if series is None else series.latest(symbol_id)
+        if series is None:
+            return empty_states(0)
+        if ids is not None and len(ids) <= FEW:
+            found = [state for state in map(series.latest, sorted(ids)) if state is not None]
+            states = empty_states(len(found))
+            for place, state in enumerate(found):
+                states[place] = state
+            return states
+        states = series.latest_all()
+        return states if ids is None else states[np.isin(states["symbol_id"], list(ids))]
 
     return latest
 

@@ -5,15 +5,18 @@ quotes conflated to the latest of each symbol, until it has caught up (see `feed
 asks for everything since its last sequence, and gets all of it or a refusal.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import orjson
 
+from tradeback.derive.layout import States
 from tradeback.feed.client import Client
 from tradeback.feed.counts import Counts
 from tradeback.feed.fanout import FanOut
 from tradeback.feed.interest import NOTHING, Interest
+from tradeback.feed.known import Latest
 from tradeback.feed.replay import Encoder, Replay, Replays, Tape
 from tradeback.feed.subjects import news, subjects_of, union, without
 from tradeback.feed.v2_table import V2Scratch, V2Table
@@ -26,9 +29,6 @@ from tradeback.wire import v2_layout as at
 from tradeback.wire.frames import BINARY, server_frame
 from tradeback.wire.v2_encode import heartbeat
 
-LatestState = Callable[[int], Any]
-"""What is known of a symbol id (`derive.layout.STATE`), or None."""
-
 
 class LaneV2:
     """See `feed.lane`."""
@@ -39,7 +39,7 @@ class LaneV2:
         self,
         path: Path,
         symbols: SymbolTable,
-        latest: LatestState,
+        latest: Latest,
         counts: Counts,
         live: Callable[[Client], None],
         lost: Callable[[Client, str], None],
@@ -196,34 +196,29 @@ class LaneV2:
 
     def _known_rows(self, subjects: Interest) -> Rows:
         """The last trade and the newest quote of every symbol in `subjects`, as records."""
-        found: list[tuple[int, Any]] = []
-        for subject in sorted(subjects):
-            channel, symbol_id = divmod(subject, at.SYMBOL_IDS)
-            if channel in (at.CHANNEL_TRADES, at.CHANNEL_QUOTES):
-                ids: Iterable[int] = [symbol_id] if symbol_id else (symbol.id for symbol in self._symbols)
-                states = ((channel, self._latest(number)) for number in ids)
-                found.extend((channel, state) for channel, state in states if state is not None)
-        rows = empty_rows(len(found))
-        count = 0
-        for channel, state in found:
-            count += _fill(rows[count : count + 1], channel, state)
-        return rows[:count]
+        parts = [empty_rows(0)]
+        for channel, fill in ((at.CHANNEL_TRADES, _last_trades), (at.CHANNEL_QUOTES, _newest_quotes)):
+            ids = {subject % at.SYMBOL_IDS for subject in subjects if subject // at.SYMBOL_IDS == channel}
+            if ids:
+                parts.append(fill(self._latest(None if 0 in ids else ids)))
+        return np.concatenate(parts)
 
 
-def _fill(row: Rows, channel: int, state: Any) -> bool:
-    """Write what a state knows as one record; False when it knows nothing of the channel."""
-    row["symbol_id"] = state["symbol_id"]
-    if channel == at.CHANNEL_TRADES and state["trade_id"] >= 0:
-        row["kind"], row["id"], row["recv_ns"] = TRADE, state["trade_id"], state["recv_ns"]
-        row["exchange_us"], row["price"], row["quantity"] = (
-            state["exchange_us"],
-            state["price"],
-            state["quantity"],
-        )
-        return True
-    if channel == at.CHANNEL_QUOTES and state["quote_recv_ns"]:
-        row["kind"], row["recv_ns"] = QUOTE, state["quote_recv_ns"]
-        row["price"], row["quantity"] = state["bid"], state["bid_quantity"]
-        row["ask"], row["ask_quantity"] = state["ask"], state["ask_quantity"]
-        return True
-    return False
+def _last_trades(states: States) -> Rows:
+    """The last trade of each symbol that has traded."""
+    states = states[states["trade_id"] >= 0]
+    rows = empty_rows(len(states))
+    rows["kind"], rows["id"] = TRADE, states["trade_id"]
+    for name in ("symbol_id", "recv_ns", "exchange_us", "price", "quantity"):
+        rows[name] = states[name]
+    return rows
+
+
+def _newest_quotes(states: States) -> Rows:
+    """The newest quote of each symbol that has one."""
+    states = states[states["quote_recv_ns"] > 0]
+    rows = empty_rows(len(states))
+    rows["kind"], rows["recv_ns"], rows["symbol_id"] = QUOTE, states["quote_recv_ns"], states["symbol_id"]
+    rows["price"], rows["quantity"] = states["bid"], states["bid_quantity"]
+    rows["ask"], rows["ask_quantity"] = states["ask"], states["ask_quantity"]
+    return rows
