@@ -34,10 +34,10 @@ def pack_health(parts: Iterable[ComponentHealth]) -> list[Any]:
     ]
 
 
-def unpack_health(packed: Iterable[Any], suffix: str = "") -> Iterator[ComponentHealth]:
-    """The components again, `suffix` behind their names."""
+def unpack_health(packed: Iterable[Any]) -> Iterator[ComponentHealth]:
+    """The components again."""
     for name, *rest in packed:
-        yield ComponentHealth(name + suffix, *rest)
+        yield ComponentHealth(name, *rest)
 
 
 def _pack(value: float | Histogram) -> Any:
