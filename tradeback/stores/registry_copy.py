@@ -105,8 +105,8 @@ class SymbolCopy:
     async def _assign(self, records: list[SymbolRecord]) -> list[Symbol]:
         async with self._one_at_a_time:
             await self._truth.check()
-            held = [] if self._agreed else await self._copy.all_symbols()
-            found = await self._truth.assign_ids(records, held)
+            # All of them, every time: a server that crashed may have lost what it had confirmed.
+            found = await self._truth.assign_ids(records, await self._copy.all_symbols())
             # Before anybody uses them: what stands on the tape can always be named.
             await asyncio.to_thread(self._copy.copy, found)
         self._agreed = True
