@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tradeback.derive.bars import volumes
 from tradeback.derive.completeness_gap import STATE_NAMES, STREAM_KINDS, Gap
 from tradeback.derive.enigma import Enigma
-from tradeback.derive.layout import Bars
+from tradeback.derive.layout import Bars, States
 from tradeback.model.record import BUYER_MAKER, KIND_NAMES, REPAIRED, Rows
 from tradeback.model.symbols import Symbol, SymbolTable
 
@@ -20,6 +20,8 @@ class DerivedSeries(Protocol):
     """What the API asks of `derive.state.Derived`; loop thread only."""
 
     def latest(self, symbol_id: int) -> np.void | None: ...
+
+    def latest_all(self) -> States: ...
 
     def enigma(self, symbol_id: int) -> Enigma | None: ...
 
