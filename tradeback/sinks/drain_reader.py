@@ -64,13 +64,14 @@ class BatchReader:
     def _resume(self, position: Position) -> None:
         """Behind `position`; from the oldest record when that is a position of another tape."""
         self._cursor = Cursor(self._source, position.sequence + 1, position.epoch)
-        ahead = position.sequence >= self._source.next_sequence
-        if not ahead and (self._cursor.epoch == position.epoch or self._is_held(position)):
+        if self._cursor.sequence <= position.sequence:
+            return  # a crash of the machine took the end of that epoch; the next began before it
+        held = position.sequence < self._source.next_sequence
+        if held and (self._cursor.epoch == position.epoch or self._is_held(position)):
             return
-        if ahead and self._cursor.epoch != position.epoch and self._cursor.sequence <= position.sequence:
-            return  # the end of that epoch was lost in a crash of the machine; the next has begun before it
         self._log.warning(
-            "%s: the store is at record %d of epoch %08x, which this tape does not know; it gets the whole tape",
+            "%s: this tape does not know record %d of epoch %08x, up to which the store is filled; "
+            "the store gets the whole tape",
             self._name,
             position.sequence,
             position.epoch,
@@ -78,10 +79,7 @@ class BatchReader:
         self._cursor = Cursor(self._source, self._source.oldest_sequence)
 
     def _is_held(self, position: Position) -> bool:
-        """Whether the record at `position` is on the tape and of that epoch, which then ended just there,
-        or further on lost what the store has seen."""
-        if self._cursor.sequence <= position.sequence:
-            return True
+        """Whether the record at `position` is on the tape and of that epoch, which then ended just there."""
         try:
             epoch, rows = self._source.read_with_epoch(position.sequence, 1)
         except RecordsGone:
