@@ -23,6 +23,7 @@ from tradeback.model.record import (
     TRADE,
     Rows,
     count_intact,
+    empty_rows,
 )
 from tradeback.model.symbols import Symbol
 from tradeback.tape.reader import TapeReader
@@ -42,8 +43,8 @@ class Tape:
     def __init__(self, story: Story) -> None:
         reader = TapeReader(story.folder / "tape")
         self.pieces = all_rows(reader)
-        self.rows: Rows = np.concatenate([rows for _, _, rows in self.pieces])
-        self.first = self.pieces[0][1]
+        self.rows: Rows = np.concatenate([empty_rows(0), *(rows for _, _, rows in self.pieces)])
+        self.first = self.pieces[0][1] if self.pieces else 1
         self.symbols: dict[str, Symbol] = symbols_of(story.folder)
         self.names = {symbol.id: name for name, symbol in self.symbols.items()}
         self.places = self.first + np.arange(len(self.rows))
@@ -99,8 +100,7 @@ def check(story: Story, tape: Tape | None = None) -> None:
         _once(tape, name, told)
         _stand_ins(tape, name, told)
     _given(story, tape)
-    if story.repairs:
-        _complete(story, tape)
+    _complete(story, tape)
     _feeds(story, tape)
     _bars(story, tape)
 
@@ -234,17 +234,34 @@ def _given(story: Story, tape: Tape) -> None:
 
 
 def _complete(story: Story, tape: Tape) -> None:
-    """From the first trade on every one is there, or it lies in a gap that says so."""
+    """Between the first trade and the last every one is there, or lies in a gap that REST could not fill.
+
+    What comes after the last that was seen is not known to be missing: the market has ended.
+    """
     for name, told in story.told.items():
         held = tape.held(name)
         if not held:
             continue
         gaps = tape.gaps(name)
-        ended = [key for key, state in gaps.items() if state == UNREPAIRABLE and key[0] == TRADE]
-        still = [key for key, state in gaps.items() if state == OPEN and key[0] == TRADE]
-        missing = [number for number in told.trades if number > min(held) and not held[number]]
-        hidden = [n for n in missing if not any(first <= n <= last for _, first, last in (*ended, *still))]
-        _must(not hidden, "what is missing lies in a gap", symbol=name, ids=hidden[:5], gaps=gaps)
+        still = [key for key, state in gaps.items() if state == OPEN]
+        _must(not still, "every gap is closed at the end", symbol=name, open=still[:3], gaps=gaps)
+        ended = [key[1:] for key, state in gaps.items() if state == UNREPAIRABLE and key[0] == TRADE]
+        missing = [number for number in told.trades if min(held) < number < max(held) and not held[number]]
+        hidden = [number for number in missing if not any(first <= number <= last for first, last in ended)]
+        _must(
+            not hidden, "what is missing lies in a gap", symbol=name, ids=hidden[:5], count=len(hidden),
+            on_tape=(min(held), max(held)), gaps=gaps,
+        )  # fmt: skip
+        could = [number for number in missing if not _is_nowhere(story, name, told.trades[number])]
+        _must(not could, "what REST has is repaired", symbol=name, ids=could[:5], count=len(could), gaps=gaps)
+
+
+def _is_nowhere(story: Story, name: str, trade: Trade) -> bool:
+    """Is a trade missing in every page, by its time in us or in whole ms?"""
+    assert story.witness is not None
+    times = (trade.time_us, trade.time_us // 1_000 * 1_000)
+    hides = story.witness.hides
+    return any(hides("historicalTrades", name, trade.id, time_us, story.start_us) for time_us in times)
 
 
 def _feeds(story: Story, tape: Tape) -> None:
@@ -257,7 +274,6 @@ def _feeds(story: Story, tape: Tape) -> None:
         rows = tape.rows[inside]
         for name, entries in seen.watcher.by_symbol().items():
             mine = rows[rows["symbol_id"] == tape.symbols[name].id]
-            mine = mine[mine["flags"] & REPAIRED == 0]
             truth = list(zip(mine["price"].tolist(), mine["quantity"].tolist(), strict=True))
             _must(
                 window(truth, entries) is not None, "a subscriber sees every trade of the tape once",

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from tradeback.model.units import parse_duration
 from tradeback.sim.fault_seeds import fault_entries
 
 How = Literal["stop", "kill"]
@@ -56,6 +57,7 @@ def plan_of(seed: int) -> Plan:
             stops.append(Stop(at_s, rng.choice(("stop", "kill")), away_s))
             at_s += away_s
     names = [f"{coin}USDT" for coin in ("BTC", "ETH", "BNB", "SOL")][:symbols]
+    life_rate = rng.choice((8_000.0, 20_000.0)) if seed % AGED_EVERY == AGED_EVERY - 1 else 1.0
     return Plan(
         seed=seed,
         symbols=symbols,
@@ -64,12 +66,19 @@ def plan_of(seed: int) -> Plan:
         bursts=rng.choice((0.0, 1.0, 1.0)),
         lines=rng.choice((1, 2, 2, 2)),
         stops=tuple(stops),
-        faults=tuple(fault_entries(seed, span_s, names)),
+        faults=tuple(_aged(entry, life_rate) for entry in fault_entries(seed, span_s, names)),
         watchers=rng.choice((0, 1, 2)),
         history=seed % HISTORY_EVERY == HISTORY_EVERY - 1,
-        settle_s=20.0,
-        life_rate=rng.choice((8_000.0, 20_000.0)) if seed % AGED_EVERY == AGED_EVERY - 1 else 1.0,
+        settle_s=40.0,
+        life_rate=life_rate,
     )
+
+
+def _aged(entry: dict[str, Any], life_rate: float) -> dict[str, Any]:
+    """Ages are drawn in seconds of the market."""
+    if "age" not in entry:
+        return entry
+    return {**entry, "age": f"{parse_duration(entry['age']) * life_rate:.3f}s"}
 
 
 def script_of(plan: Plan) -> str:

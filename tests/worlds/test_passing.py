@@ -7,7 +7,6 @@ import pytest
 
 from tests.worlds.passing import EPOCH_NS, Hang, PassingClock, PassingLoop, run
 
-
 HOUR_S = 3_600.0
 """Of the loop, not of whoever waits for the test."""
 

@@ -63,8 +63,8 @@ class Story:
     logs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """(level, event, fields)"""
     crashes: list[str] = field(default_factory=list)
-    repairs: bool = False
-    """The engine repairs gaps."""
+    start_us: int = 0
+    """Market time at which the market began."""
 
 
 @contextmanager
@@ -149,6 +149,7 @@ class _World:
         finally:
             await self._sim.stop()
         story.told, story.frames = truth.told()
+        story.start_us = self._sim.started_us
         if loop.busy:
             story.crashes.append("work in threads went on after the engine had stopped")
 
@@ -185,7 +186,6 @@ class _World:
                 seen.append(Seen(await Watcher.subscribe(url, "*"), 0, number))
             end_s = plan.span_s + plan.settle_s if stop is None else stop.at_s
             await self._until(ended, lambda: self._loop.time() - self._begun_s >= end_s)
-            story.repairs = hasattr(engine.parts, "repairs")
             if stop is None:
                 await self._ask(engine)
             if stop is not None and stop.how == "kill":

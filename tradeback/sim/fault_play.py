@@ -125,6 +125,10 @@ class FaultPlay:
         """The answer that goes out instead of `answer`; market times in us."""
         return self._rest.on_rest(path, query, answer, self.now_s, start_us, now_us)
 
+    def hides(self, path: str, symbol: str, number: int, time_us: int, start_us: int) -> bool:
+        """Is a row in no page of REST, whenever one asks? `path` below /api/v3/."""
+        return self._rest.hides(path, symbol, number, time_us, start_us)
+
     def on_frames(self, number: int, frames: list[bytes]) -> list[bytes]:
         """The complete frames that connection `number` gets instead of `frames`, which may be none."""
         link = self.links.get(number)

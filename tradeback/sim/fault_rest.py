@@ -94,20 +94,34 @@ class RestFaults:
             return answer
         id_key, time_key = _ROWS[name]
         symbol = query.get("symbol", "")
-        first_us = start_us + int(fault.at_s * 1e6)
-        end_us = start_us + int(min(fault.end_s, 1e9) * 1e6)
-
-        def is_there(row: Mapping[str, int]) -> bool:
-            if not first_us <= _us(row[time_key]) < end_us:
-                return True
-            return chance_of(self._seed, index, symbol, name == "aggTrades", row[id_key]) >= fault.chance
-
         rows = json.loads(answer.body)
-        kept = [row for row in rows if is_there(row)]
+        kept = [
+            row
+            for row in rows
+            if not self._is_missing(index, fault, name, symbol, row[id_key], _us(row[time_key]), start_us)
+        ]
         if len(kept) == len(rows):
             return answer
         self._note(fault.kind)
         return answer._replace(body=_dump(kept))
+
+    def hides(self, name: str, symbol: str, number: int, time_us: int, start_us: int) -> bool:
+        """Is row `number` of path `name` missing for good?"""
+        return any(
+            fault.kind == "rest_missing"
+            and fnmatchcase(name, fault.path)
+            and self._is_missing(index, fault, name, symbol, number, time_us, start_us)
+            for index, fault in self._faults
+        )
+
+    def _is_missing(
+        self, index: int, fault: Fault, name: str, symbol: str, number: int, time_us: int, start_us: int
+    ) -> bool:
+        first_us = start_us + int(fault.at_s * 1e6)
+        end_us = start_us + int(min(fault.end_s, 1e9) * 1e6)
+        if not first_us <= time_us < end_us:
+            return False
+        return chance_of(self._seed, index, symbol, name == "aggTrades", number) < fault.chance
 
     def _limit(self, now_s: float) -> RestAnswer | None:
         """What an address gets that does not wait as it was told."""

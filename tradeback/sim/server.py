@@ -199,7 +199,8 @@ class SimServer:
         self._exchange_clock: Clock = clock
         self._skewed: SkewedClock | None = None
         self._started_ns: int | None = None
-        self._started_us = 0
+        self.started_us = 0
+        """Market time at which the market began."""
         if faults is not None:
             faults.life_rate = config.life_rate
             self._exchange_clock = self._skewed = SkewedClock(clock)
@@ -281,7 +282,7 @@ class SimServer:
         assert self.player is not None
         self.player.start()
         if self._started_ns is None:
-            self._started_ns, self._started_us = self.clock.steady_ns(), self.player.market_us
+            self._started_ns, self.started_us = self.clock.steady_ns(), self.player.market_us
 
     async def finished(self) -> None:
         """Wait until the source has nothing more and everything is handed to the sockets."""
@@ -323,7 +324,7 @@ class SimServer:
     def _spoil(self, path: str, query: Mapping[str, str], answer: RestAnswer) -> RestAnswer:
         assert self.faults is not None
         assert self.player is not None
-        return self.faults.on_rest(path, query, answer, self._started_us, self.player.now_us())
+        return self.faults.on_rest(path, query, answer, self.started_us, self.player.now_us())
 
     def _crowded(self) -> bool:
         limit = self.config.backlog_bytes_max // 2
