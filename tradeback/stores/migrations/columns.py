@@ -35,3 +35,10 @@ def now() -> sa.TextClause:
     if is_mysql():
         return sa.text("CURRENT_TIMESTAMP(6)")
     return sa.text(r"(strftime('%Y-%m-%dT%H\:%M\:%fZ', 'now'))")
+
+
+def index_once(name: str, table: str, column: str) -> None:
+    """Make an index unless it is there; MySQL has no IF NOT EXISTS for one."""
+    held = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    if name not in held:
+        op.create_index(name, table, [column])

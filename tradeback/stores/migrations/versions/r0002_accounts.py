@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from tradeback.stores.migrations.columns import MYSQL_OPTIONS, is_mysql, moment, number
+from tradeback.stores.migrations.columns import MYSQL_OPTIONS, index_once, is_mysql, moment, number
 from tradeback.stores.registry_rows import EPOCH_TEXT
 from tradeback.stores.registry_schema import LOCK
 
@@ -41,8 +41,8 @@ def upgrade() -> None:
         sa.Column("expires_at", moment(), nullable=False),
         **options,
     )
-    op.create_index("user_sessions_by_user", "user_sessions", ["user_id"], if_not_exists=not is_mysql())
-    op.create_index("user_sessions_by_expiry", "user_sessions", ["expires_at"], if_not_exists=not is_mysql())
+    index_once("user_sessions_by_user", "user_sessions", "user_id")
+    index_once("user_sessions_by_expiry", "user_sessions", "expires_at")
     op.create_table(
         "market_watch",
         sa.Column("id", number(), primary_key=True, autoincrement=True),
