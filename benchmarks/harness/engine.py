@@ -52,11 +52,14 @@ class Engine:
         core: int | None,
         *,
         spin: bool = False,
+        alone: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start it; on `core` alone unless that is None. Returns as soon as the port is announced.
 
-        On one line, because the sender sends everything once; `environment` may say otherwise.
+        On one line, because the sender sends everything once; `environment` may say otherwise. `alone`: in
+        one process, so that the whole of its work is on `core`, as that of what it is compared with;
+        otherwise with its recorder and supervisor, as users have it.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="tradeback-engine-"))
         self._log = (self.folder / "log").open("w+")
@@ -73,7 +76,7 @@ class Engine:
 
         self.started_s = time.monotonic()
         self.process = subprocess.Popen(
-            [*command(), "run", "--announce", *(["--spin"] if spin else [])],
+            [*command(), "run", "--announce", *self._flags(spin, alone)],
             env={**_inherited(), **settings, **(environment or {})}, stdout=subprocess.PIPE, stderr=self._log,
             preexec_fn=prepare, cwd=self.folder, text=True,
         )  # fmt: skip
@@ -84,10 +87,24 @@ class Engine:
             raise
         self.port_open_s = time.monotonic() - self.started_s
 
+    @staticmethod
+    def _flags(spin: bool, alone: bool) -> list[str]:
+        return [*(["--spin"] if spin else []), *(["--single-process"] if alone else [])]
+
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the one that was started: of the engine itself when it is alone."""
         return self.process.pid
+
+    def family(self) -> dict[str, int]:
+        """Process ids by part: the supervisor and its children (engine, recorder); one entry when alone."""
+        found = {"supervisor": self.pid}
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in map(int, listed):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if "tradeback.cli.child" in words:
+                found[words[words.index("tradeback.cli.child") + 1]] = pid
+        return found if len(found) > 1 else {"engine": self.pid}
 
     def _announced(self) -> int:
         out = self.process.stdout

@@ -50,6 +50,14 @@ def rss_mb(pid: int) -> float:
     raise ProcessLookupError(f"process {pid} has no memory any more")
 
 
+def pss_mb(pid: int) -> float:
+    """Memory of a process in MB, of pages that it shares with others only its share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(f"process {pid} has no memory any more")
+
+
 def raise_open_files(wanted: int) -> int:
     """Lift the limit of open files to `wanted` if the hard limit allows; the limit that now holds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
