@@ -35,6 +35,7 @@ from tests.flow.running import (
 )
 from tests.flow.watching import Watcher, window
 from tests.nobody import somebody_else
+from tradeback.client import Feed, connect
 from tradeback.model.record import Rows
 from tradeback.tape.audit import problems
 from tradeback.tape.reader import TapeReader
@@ -153,6 +154,40 @@ async def test_whoever_is_killed_comes_back_and_nothing_is_lost(tmp_path: Path, 
         for index, resolution in enumerate(oracle.SECONDS):
             made = replayed_bars(derived, drained, symbol, index)
             assert shown[name, resolution][max(made)] == made[max(made)], f"{name} {resolution}"
+
+
+async def test_a_client_that_resumes_sees_every_trade_once(tmp_path: Path, market: Process) -> None:
+    """Version 2: from one worker to the other, to the engine and back, whoever dies."""
+    ids: dict[int, list[int]] = {}
+
+    async def follow(feed: Feed) -> None:
+        async for batch in feed:
+            if not batch.snapshot:
+                for symbol_id, trade_id in zip(batch.trades["symbol_id"], batch.trades["id"], strict=True):
+                    ids.setdefault(int(symbol_id), []).append(int(trade_id))
+
+    def seen() -> int:
+        return sum(map(len, ids.values()))
+
+    async with running_engine(tmp_path / "data", market.announced, FEED_WORKERS="2") as engine:
+        await until(lambda: all_well(engine), "workers", 40)
+        async with connect(engine.url) as feed:
+            following = asyncio.create_task(follow(feed))
+            for victim in ("worker:0", "engine", "worker:1", "worker:0"):
+                count = seen()
+                await until(lambda count=count: seen() > count + ENTRIES or following.done(), victim)  # type: ignore[misc]
+                await kill(engine, victim)
+            count = seen()
+            await until(lambda: seen() > count + ENTRIES or following.done(), "the end")
+            assert not following.done(), following.exception()
+            following.cancel()
+            assert feed.reconnects >= 1
+        await engine.stop()
+    rows = check_tape(tmp_path / "data")
+    for symbol_id, got in ids.items():
+        truth = trades_of(rows, symbol_id)["id"].tolist()
+        first = truth.index(got[0])
+        assert got == truth[first : first + len(got)], "a trade is missing, doubled or out of order"
 
 
 async def test_bars_are_right_while_the_recorder_is_killed_again_and_again(

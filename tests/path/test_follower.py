@@ -76,9 +76,10 @@ def test_nothing_comes_before_it_is_published(tape: Tape, rows: Rows) -> None:
 
 def test_it_is_read_like_a_tape(tape: Tape, rows: Rows) -> None:
     tape.append(rows[:700])
-    follower = Follower(tape.folder, HOT_ROWS, lambda: tape.next_sequence)
+    follower = Follower(tape.folder, 4_096, lambda: tape.next_sequence)
     follower.begin(401)
-    pulled(follower)
+    while follower.pull():
+        pass
     for first in (1, 390, 401, 500, 690, 700, 701):
         sequence = first
         while True:
@@ -89,6 +90,7 @@ def test_it_is_read_like_a_tape(tape: Tape, rows: Rows) -> None:
             assert got.tobytes() == tape.read(sequence, len(got)).tobytes()
             sequence += len(got)
         assert sequence == max(first, 701)
+    assert [follower.in_memory(first) for first in (1, 400, 401, 701)] == [False, False, True, True]
     assert follower.oldest_sequence == tape.oldest_sequence
     assert follower.resume(tape.epoch, 650) == (tape.epoch, 650)
     assert follower.resume(tape.epoch, 3) == (tape.epoch, 3)

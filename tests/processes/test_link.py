@@ -111,7 +111,9 @@ async def test_what_was_said_before_the_end_is_heard() -> None:
 
 async def test_listening_and_coming_back() -> None:
     sock = listen()
-    address, links, heard = address_of(sock), [], []
+    address = address_of(sock)
+    links: list[Link] = []
+    heard: list[dict[str, Any]] = []
     listener = Listener(sock, links.append, lambda link, message, behind, files: heard.append(message))
     assert connect("nobody-" + address) is None
     for number in range(2):

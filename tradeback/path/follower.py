@@ -171,6 +171,10 @@ class Follower:
         """Close the file."""
         self._close_file()
 
+    def in_memory(self, sequence: int) -> bool:
+        """Whether a read from `sequence` on touches no file; see `Tape.in_memory`."""
+        return sequence >= self.next_sequence or self._is_hot(sequence)
+
     def _is_hot(self, sequence: int) -> bool:
         """Whether the ring holds `sequence`, and no `pull` can be writing over it."""
         guard = min(BATCH_ROWS_MAX, self.hot_rows)
