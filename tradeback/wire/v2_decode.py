@@ -121,8 +121,9 @@ class _Said:
 
 
 class _Decoder:
-    def __init__(self, reader: Reader, recv_us: int, grids: Grids) -> None:
+    def __init__(self, reader: Reader, count: int, recv_us: int, grids: Grids) -> None:
         self.found = Entries()
+        self._count = count
         self._reader = reader
         self._recv_us = self._time_us = recv_us
         self._grids = grids
@@ -138,6 +139,13 @@ class _Decoder:
             self._quote(tag)
         else:
             self._trade(tag)
+
+    def _place(self) -> int:
+        """Place of the entry that comes next, if the header counts it."""
+        place = self.found.count
+        if place >= self._count:
+            raise refused(COUNT)
+        return place
 
     def _said_of(self, tag: int) -> _Said:
         if not tag & at.SAME_SYMBOL:
@@ -178,6 +186,7 @@ class _Decoder:
             stands_for = reader.varint() & 0xFFFFFFFF
             first = wrapped(said.number - reader.signed())
         if flags & at.OFF_GRID:
+            self._place()
             price, quantity = reader.escape(), reader.escape()
             self._add_trade(said, flags | at.LAST, price, quantity, first, stands_for)
             return
@@ -208,17 +217,18 @@ class _Decoder:
     def _add_trade(
         self, said: _Said, flags: int, price: Value, quantity: Value, first: int, stands_for: int
     ) -> None:
-        found = self.found
+        found, place = self.found, self._place()
         said.trade = len(found.trades)
         values = (price[0], quantity[0], price[1], quantity[1], first, stands_for)
         digits = (price[2], quantity[2])
-        found.trades.append((said.number, said.time_us, *values, self._symbol, found.count, 0, *digits))
+        found.trades.append((said.number, said.time_us, *values, self._symbol, place, 0, *digits))
         found.trade_flags.append(flags)
 
     def _quote(self, tag: int) -> None:
         reader, said, found = self._reader, self._said_of(tag), self.found
         flags = self._extra(tag & at.QUOTE_EXTRA, at.QUOTE_EXTRAS)
         skipped = reader.varint() & 0xFFFFFFFF if flags & at.CONFLATED else 0
+        order = self._place()
         if flags & at.OFF_GRID:
             if tag & at.QUOTE_VALUES != at.QUOTE_VALUES:
                 raise refused(RESERVED)
@@ -234,7 +244,7 @@ class _Decoder:
             digits = (said.price_digits, said.quantity_digits) * 2
             units = tuple(values)
             floats = tuple(value / POWERS[scale] for value, scale in zip(units, digits, strict=True))
-        found.quotes.append((*floats, *units, skipped, self._symbol, found.count, flags, *digits))
+        found.quotes.append((*floats, *units, skipped, self._symbol, order, flags, *digits))
 
     def _long(self, tag: int) -> None:
         reader, found = self._reader, self.found
@@ -242,20 +252,20 @@ class _Decoder:
         start = reader.place
         reader.take(size)
         body = Reader(reader.data, start, reader.place)
+        place = self._place()
         if tag == at.TAG_GAP:
             symbol, flags, stream, state = body.varint(), body.byte(), body.byte(), body.byte()
             first = wrapped(body.varint())
             last = wrapped(first + body.signed())
             missing = wrapped(body.varint())
             times = body.time(self._recv_us), body.time(self._recv_us)
-            place = found.count
             found.gaps.append((first, last, missing, *times, _symbol(symbol), place, stream, state, flags))
         elif tag == at.TAG_ENIGMA:
             symbol, flags = body.varint(), body.byte()
             levels = _ENIGMA.unpack(body.take(_ENIGMA.size))
             number = wrapped(body.varint())
             time_us = body.time(self._recv_us)
-            found.enigma.append((*levels, number, time_us, _symbol(symbol), found.count, flags))
+            found.enigma.append((*levels, number, time_us, _symbol(symbol), place, flags))
         else:
             found.unknown += 1
 
@@ -274,7 +284,7 @@ def _symbol(number: int) -> int:
 
 def decode_entries(reader: Reader, count: int, recv_us: int, grids: Grids) -> Entries:
     """Everything from the reader's place to its end. WireError with a code of REASONS when it cannot be."""
-    decoder = _Decoder(reader, recv_us, grids)
+    decoder = _Decoder(reader, count, recv_us, grids)
     while reader.place < reader.end:
         decoder.entry()
     if decoder.found.count != count:
