@@ -1,15 +1,15 @@
-"""`tradeback user`, on a file and on MariaDB, as a process and in between."""
+"""`tradeback user`, on a file and on MariaDB."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.servers.kinds import MariadbServer
 from tests.stores.accounts_world import database
+from tradeback.cli.main import main
 
 SECRET = "hunter2-correct-horse"
 
@@ -33,13 +33,11 @@ def environment(
 
 def user(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
     """Exit code, and everything that was said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tradeback", "user", *arguments], input=stdin, capture_output=True, check=False
-    )
-    said = (done.stdout + done.stderr).decode()
+    done = CliRunner().invoke(main, ["user", *arguments], input=stdin)
+    said = done.output
     assert SECRET not in said
     assert "Traceback" not in said
-    return done.returncode, said
+    return done.exit_code, said
 
 
 @pytest.mark.usefixtures("environment")

@@ -33,6 +33,7 @@ def shape(path: Path) -> dict[str, Any]:
     """Tables with columns, defaults, keys and indexes; NOT NULL of a row id says nothing and is left out."""
     with closing(sqlite3.connect(path)) as connection:
         everything = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+        everything = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
         tables = {name: text for name, text in everything if name != "sqlite_sequence"}
         found: dict[str, Any] = {}
         for table, text in tables.items():
@@ -68,7 +69,8 @@ def old_file(tmp_path: Path) -> Path:
         connection.executescript(f"{SYMBOLS}; PRAGMA user_version=1")
         for symbol_id, name in ((1, "ETHUSDT"), (7, "BTCUSDT")):
             connection.execute(
-                "INSERT INTO symbolsmap VALUES (?, ?, 'X', 'USDT', 1, 2, 5, '.1', '1', '9', '.1', '5', 'a', 'b')",
+                "INSERT INTO symbolsmap VALUES "
+                "(?, ?, 'X', 'USDT', 1, 2, 5, '0.01', '1', '9', '0.1', '5', 'a', 'b')",
                 (symbol_id, name),
             )
         connection.commit()
