@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.exchange.harness import until
@@ -38,6 +38,7 @@ def pair() -> tuple[Link, Link, Heard, list[str]]:
 sizes = st.sampled_from((0, 1, 100, 70_000, 400_000))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(sizes, st.integers(0, 2)), min_size=1, max_size=12))
 def test_everything_arrives_in_order(messages: list[tuple[int, int]]) -> None:
     async def run() -> None:

@@ -11,14 +11,16 @@ from pathlib import Path
 from tradeback.processes.orphans import wait_for_orphan
 from tradeback.processes.spawn import MODULE
 
-LIVES = "import sys, time; sys.stdin.read()"
+LIVES = "import sys; print(flush=True); sys.stdin.read()"
 
 
 @contextmanager
 def running(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process whose command line looks like a child of a run."""
     command = [sys.executable, "-c", LIVES, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # before, its command line is still that of this test
         yield process
         process.kill()
 
