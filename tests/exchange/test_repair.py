@@ -159,7 +159,7 @@ async def test_an_absence_that_was_a_slip_is_mended(tmp_path: Path) -> None:
     books = Books(trades)
     books.hidden = {1040}
     async with shop(tmp_path, books) as running:
-        books.answers = [lambda request: None, lambda request: books.hidden.clear()]  # type: ignore[func-returns-value, list-item]
+        books.answers = [lambda request: None, lambda request: books.hidden.clear()]
         running.desk.intake.admit(trade_rows(lossy(trades, range(1030, 1050))))
         running.start()
         await running.settled()
@@ -373,7 +373,7 @@ async def test_the_other_line_and_rest_bring_the_same(tmp_path: Path) -> None:
         def meanwhile(request: web.Request) -> None:
             running.desk.intake.admit(trade_rows([trade for trade in trades if 1030 <= trade.id < 1040]))
 
-        books.answers = [meanwhile]  # type: ignore[list-item]
+        books.answers = [meanwhile]
         running.desk.intake.admit(trade_rows(lossy(trades, range(1030, 1050))))
         running.start()
         await running.settled()

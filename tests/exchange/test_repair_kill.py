@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,10 @@ async def child(folder: Path, endpoint: str, seed: int, end_us: int) -> asyncio.
     return made
 
 
+def asked_enough(books: Slow, enough: int) -> bool:
+    return len(books.asked) >= enough
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_in_the_middle_of_a_repair(tmp_path: Path, seed: int) -> None:
     rng, end_us = random.Random(seed), CLOCK.wall_ns() // 1_000
@@ -47,7 +52,7 @@ async def test_killed_in_the_middle_of_a_repair(tmp_path: Path, seed: int) -> No
         for _ in range(2):
             running = await child(tmp_path, rest.endpoint, seed, end_us)
             enough = len(books.asked) + rng.randrange(2, 15)
-            await until(lambda enough=enough: len(books.asked) >= enough)
+            await until(partial(asked_enough, books, enough))
             running.kill()
             await running.wait()
         running = await child(tmp_path, rest.endpoint, seed, end_us)
