@@ -79,6 +79,7 @@ FLOW_TESTS = {
     "tests/tape/test_cli.py",
     "tests/tape/test_kill.py",
     "tests/web/test_feed.py",
+    "tests/web/test_wire_v2.py",
 }
 """Tests of a whole room, that belong to no single module."""
 
