@@ -20,7 +20,7 @@ def rows(count: int = 100) -> list[dict[str, int]]:
 
 def ask(faults: RestFaults, at_s: float, path: str = PATH, **query: str) -> RestAnswer:
     answer = RestAnswer(200, json.dumps(rows()).encode(), {"Content-Type": "application/json"})
-    return faults.on_rest(path, query or QUERY, answer, at_s, START_US, START_US + int(at_s * 1e6))
+    return faults.on_rest(path, query or QUERY, answer, at_s, START_US + int(at_s * 1e6))
 
 
 def faults_of(*entries: dict[str, Any]) -> RestFaults:
@@ -64,14 +64,21 @@ def test_a_database_that_lags_ends_its_pages_early() -> None:
 
 
 def test_rows_of_a_time_are_missing_for_good() -> None:
-    made = faults_of({"kind": "rest_missing", "at": "2s", "for": "1s"})
-    for at_s in (0.0, 2.5, 100.0):
-        kept = [row["id"] for row in json.loads(ask(made, at_s).body)]
-        assert kept == [*range(20), *range(30, 100)]
+    def kept(made: RestFaults, path: str) -> list[int]:
+        return [
+            number
+            for number in range(100)
+            if not made.hides(path, "BTCUSDT", number, START_US + number * 100_000, START_US)
+        ]
+
+    made = faults_of({"kind": "rest_missing", "at": "2s", "for": "1s", "path": "historicalTrades"})
+    assert kept(made, "historicalTrades") == [*range(20), *range(30, 100)]
+    assert kept(made, "aggTrades") == list(range(100))
+    assert made.hits == {"rest_missing": 10}
+    assert ask(made, 2.5).body == json.dumps(rows()).encode()
     some = faults_of({"kind": "rest_missing", "chance": 0.3})
-    first, second = ask(some, 1.0).body, ask(some, 50.0).body
-    assert first == second
-    assert 40 < len(json.loads(first)) < 95
+    assert kept(some, "trades") == kept(some, "trades")
+    assert 40 < len(kept(some, "trades")) < 95
 
 
 def test_whoever_does_not_wait_is_banned() -> None:

@@ -310,3 +310,25 @@ async def test_limits_are_told_in_the_clients_seconds() -> None:
             await client.get("time")
             waits.append((client.status, client.headers.get("Retry-After")))
         assert waits == [(429, "1"), (418, "2"), (418, "2")]
+
+
+async def test_pages_pass_by_rows_that_are_missing() -> None:
+    play = FaultPlay([make_fault({"kind": "rest_missing", "chance": 0.5})])
+    market = Synthetic(1, 20_000.0, 1, bursts=0)
+    server = await SimServer.start(market, SimConfig(start_after_streams=0), faults=play)
+    store = market.books["BTCUSDT"].trades
+    async with aiohttp.ClientSession() as http:
+        client = Client(server, http)
+        first = store.first_id
+        async with asyncio.timeout(5):
+            while len(store) < 200:
+                await asyncio.sleep(0.005)
+        for path, key in (("historicalTrades", "id"), ("aggTrades", "a")):
+            start = first if key == "id" else market.books["BTCUSDT"].aggs.first_id
+            page = await client.get(path, symbol="BTCUSDT", fromId=start, limit=20)
+            ids = [row[key] for row in page]
+            assert len(ids) == 20
+            assert ids == sorted(ids)
+            assert ids[-1] - start > 25
+            assert page == await client.get(path, symbol="BTCUSDT", fromId=start, limit=20)
+    await server.stop()

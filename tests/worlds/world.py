@@ -5,6 +5,7 @@ import logging
 import random
 import shutil
 import signal
+import traceback
 from collections.abc import Awaitable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from tradeback.sim.faults import make_fault
 from tradeback.sim.market import Synthetic
 from tradeback.sim.server import SimServer
 
-REAL_S_MAX = 60
+REAL_S_MAX = 120
 """A world that takes longer hangs."""
 POLL_S = 0.01
 RESTART_S = 0.2
@@ -97,7 +98,8 @@ def _bounded() -> Iterator[None]:
     """Break off what takes too long in real time, where it stands."""
 
     def late(number: int, frame: Any) -> None:
-        raise Broken(f"the world hangs: {REAL_S_MAX} s have passed")
+        where = "".join(traceback.format_stack(frame)[-6:])
+        raise Broken(f"the world hangs: {REAL_S_MAX} s have passed\n{where}")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(REAL_S_MAX)

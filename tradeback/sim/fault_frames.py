@@ -2,7 +2,7 @@
 
 import random
 import re
-from zlib import crc32
+from hashlib import blake2b
 
 from tradeback.sim.channels import frame
 
@@ -47,7 +47,7 @@ def id_of(data: bytes) -> int:
 
 def chance_of(*words: object) -> float:
     """A number in [0, 1) that depends on the words alone: the same for every connection that asks."""
-    return crc32(repr(words).encode()) / 2**32
+    return int.from_bytes(blake2b(repr(words).encode(), digest_size=6).digest(), "big") / 2**48
 
 
 def shuffle_streams(frames: list[bytes], rng: random.Random) -> list[bytes]:

@@ -119,11 +119,9 @@ class FaultPlay:
                 return Refusal(fault.status, fault.retry_after_s)
         return None
 
-    def on_rest(
-        self, path: str, query: Mapping[str, str], answer: RestAnswer, start_us: int, now_us: int
-    ) -> RestAnswer:
-        """The answer that goes out instead of `answer`; market times in us."""
-        return self._rest.on_rest(path, query, answer, self.now_s, start_us, now_us)
+    def on_rest(self, path: str, query: Mapping[str, str], answer: RestAnswer, now_us: int) -> RestAnswer:
+        """The answer that goes out instead of `answer`; `now_us` is the market's time."""
+        return self._rest.on_rest(path, query, answer, self.now_s, now_us)
 
     def hides(self, path: str, symbol: str, number: int, time_us: int, start_us: int) -> bool:
         """Is a row in no page of REST, whenever one asks? `path` below /api/v3/."""

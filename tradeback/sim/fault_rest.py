@@ -29,24 +29,17 @@ class RestFaults:
         """How often each kind has acted."""
 
     def on_rest(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        answer: RestAnswer,
-        now_s: float,
-        start_us: int,
-        now_us: int,
+        self, path: str, query: Mapping[str, str], answer: RestAnswer, now_s: float, now_us: int
     ) -> RestAnswer:
-        """The answer that goes out instead. `now_s` since the market's start, which was at `start_us`."""
+        """The answer that goes out instead. `now_s` since the market's start; `now_us` is its time."""
         name = path.removeprefix(PREFIX)
         limited = self._limit(now_s)
-        for index, fault in self._faults:
+        for _, fault in self._faults:
             if not fnmatchcase(name, fault.path):
                 continue
             if fault.kind == "rest_missing":
-                # What is missing is missing for good, whenever one asks.
-                answer = self._without(index, fault, name, query, answer, start_us)
-            elif fault.at_s <= now_s < fault.end_s and self._rng.random() < fault.chance:
+                continue
+            if fault.at_s <= now_s < fault.end_s and self._rng.random() < fault.chance:
                 if fault.kind == "rest_limit":
                     limited = limited or self._close(fault, now_s)
                 else:
@@ -87,32 +80,18 @@ class RestFaults:
             return answer._replace(body=self._rng.choice((b"{}", b"[[]]", b"[null]", b'{"id":"x"}', b"17")))
         return answer._replace(body=b"" if how == "empty" else b"\xff\xfenot json")
 
-    def _without(
-        self, index: int, fault: Fault, name: str, query: Mapping[str, str], answer: RestAnswer, start_us: int
-    ) -> RestAnswer:
-        if name not in _ROWS or answer.status != 200:
-            return answer
-        id_key, time_key = _ROWS[name]
-        symbol = query.get("symbol", "")
-        rows = json.loads(answer.body)
-        kept = [
-            row
-            for row in rows
-            if not self._is_missing(index, fault, name, symbol, row[id_key], _us(row[time_key]), start_us)
-        ]
-        if len(kept) == len(rows):
-            return answer
-        self._note(fault.kind)
-        return answer._replace(body=_dump(kept))
-
     def hides(self, name: str, symbol: str, number: int, time_us: int, start_us: int) -> bool:
-        """Is row `number` of path `name` missing for good?"""
-        return any(
+        """Is row `number` of path `name` missing for good? Its trade was at `time_us`, the market began at
+        `start_us`."""
+        hidden = any(
             fault.kind == "rest_missing"
             and fnmatchcase(name, fault.path)
             and self._is_missing(index, fault, name, symbol, number, time_us, start_us)
             for index, fault in self._faults
         )
+        if hidden:
+            self.hits["rest_missing"] = self.hits.get("rest_missing", 0) + 1
+        return hidden
 
     def _is_missing(
         self, index: int, fault: Fault, name: str, symbol: str, number: int, time_us: int, start_us: int

@@ -12,7 +12,7 @@ from tradeback.model.clock import Clock
 from tradeback.sim.book import Source
 from tradeback.sim.config import SimConfig
 from tradeback.sim.faults import RestAnswer
-from tradeback.sim.rest_api import Context
+from tradeback.sim.rest_api import Context, Hides
 from tradeback.sim.rest_query import Query, RestError
 from tradeback.sim.rest_tickers import ALL_ENDPOINTS
 from tradeback.sim.weights import Verdict, Weights
@@ -44,9 +44,10 @@ class RestServer:
         clock: Clock,
         market_us: Callable[[], int],
         spoil: Spoil | None,
+        hides: Hides | None = None,
     ) -> None:
         self._source, self._config, self._clock = source, config, clock
-        self._market_us, self._spoil = market_us, spoil
+        self._market_us, self._spoil, self._hides = market_us, spoil, hides
         self._weights: dict[str, Weights] = {}
         self._runner: web.AppRunner | None = None
         self._making = asyncio.Lock()
@@ -106,7 +107,9 @@ class RestServer:
                 raise RestError(
                     -1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND."
                 )
-            context = Context(self._source.books, self._config, self._market_us(), _UNITS[unit], charge)
+            context = Context(
+                self._source.books, self._config, self._market_us(), _UNITS[unit], charge, self._hides
+            )
             try:
                 body = endpoint(Query(request.query.items()), context)
             except RestError:

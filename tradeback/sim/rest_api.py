@@ -21,7 +21,10 @@ from tradeback.sim.exchange_info import exchange_info
 from tradeback.sim.periodic import zone_offset_s
 from tradeback.sim.rest_query import Query, RestError
 from tradeback.sim.text import SCALE, decimal8, quote8
-from tradeback.sim.trades import AggTrade, Trade
+from tradeback.sim.trades import AggTrade, Row, Store, Trade
+
+Hides = Callable[[str, str, int, int], bool]
+"""Is a row missing for good? (path, symbol, id, time in us)"""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class Context:
     now_us: int
     microseconds: bool
     charge: Callable[[int], None]
+    hides: Hides | None = None
+    """Rows that are missing for good, for tests of whoever repairs."""
 
     def time(self, time_us: int) -> int:
         """A time as the client wants it."""
@@ -110,7 +115,8 @@ def trades(query: Query, context: Context) -> bytes:
     context.charge(25)
     book, limit = query.book(context.books), query.limit(500, 1_000)
     query.done()
-    return _array(_trade(trade, context) for trade in book.trades.newest(limit))
+    found = _page(book.trades, "trades", book, book.trades.next_id - limit, limit, context)
+    return _array(_trade(trade, context) for trade in found)
 
 
 def historical_trades(query: Query, context: Context) -> bytes:
@@ -119,7 +125,8 @@ def historical_trades(query: Query, context: Context) -> bytes:
     book, limit = query.book(context.books), query.limit(500, 1_000)
     from_id = query.number("fromId")
     query.done()
-    found = book.trades.newest(limit) if from_id is None else book.trades.read(from_id, limit)
+    first_id = book.trades.next_id - limit if from_id is None else from_id
+    found = _page(book.trades, "historicalTrades", book, first_id, limit, context)
     return _array(_trade(trade, context) for trade in found)
 
 
@@ -134,15 +141,38 @@ def agg_trades(query: Query, context: Context) -> bytes:
     if from_id is not None:
         if start_us is not None or end_us is not None:
             raise RestError(-1128, "Combination of optional parameters invalid.")
-        found = store.read(from_id, limit)
+        found = _page(store, "aggTrades", book, from_id, limit, context)
     elif start_us is None and end_us is None:
-        found = store.newest(limit)
+        found = _page(store, "aggTrades", book, store.next_id - limit, limit, context)
     else:
         # A bound in ms means the whole millisecond.
         after = store.next_id if end_us is None else store.first_at(_inclusive(end_us) + 1)
         first = store.first_at(start_us) if start_us is not None else max(after - limit, 0)
-        found = store.read(first, min(limit, max(0, after - first)))
+        found = _page(store, "aggTrades", book, first, limit, context, after)
     return _array(_agg(agg, context) for agg in found)
+
+
+def _page(
+    store: Store[Row],
+    path: str,
+    book: Book,
+    first_id: int,
+    limit: int,
+    context: Context,
+    end: int | None = None,
+) -> list[Row]:
+    """Up to `limit` rows from `first_id` on, before `end`; those that are missing for good are passed by."""
+    end = store.next_id if end is None else end
+    hides = context.hides
+    if hides is None:
+        return store.read(first_id, min(limit, max(0, end - first_id)))
+    found: list[Row] = []
+    symbol, at = book.instrument.symbol, max(first_id, store.first_id)
+    while len(found) < limit and at < end:
+        rows = store.read(at, min(limit, end - at))
+        found += [row for row in rows if not hides(path, symbol, row.id, row.time_us)]
+        at += len(rows)
+    return found[:limit]
 
 
 def _inclusive(time_us: int) -> int:

@@ -242,8 +242,10 @@ class SimServer:
             server._welcome, settings.host, settings.port, ssl=tls, enable_auto_pong=False,
             max_frame_size=CLIENT_FRAME_BYTES_MAX * 2,
         )  # fmt: skip
-        spoil = server._spoil if faults is not None else None
-        server._rest = RestServer(source, settings, server.life, player.now_us, spoil)
+        spoil, hides = (
+            (server._spoil, server._hides) if faults is not None and faults.faults else (None, None)
+        )
+        server._rest = RestServer(source, settings, server.life, player.now_us, spoil, hides)
         try:
             rest_port = await server._rest.start(settings.host, settings.rest_port, tls)
         except OSError:
@@ -324,7 +326,11 @@ class SimServer:
     def _spoil(self, path: str, query: Mapping[str, str], answer: RestAnswer) -> RestAnswer:
         assert self.faults is not None
         assert self.player is not None
-        return self.faults.on_rest(path, query, answer, self.started_us, self.player.now_us())
+        return self.faults.on_rest(path, query, answer, self.player.now_us())
+
+    def _hides(self, path: str, symbol: str, number: int, time_us: int) -> bool:
+        assert self.faults is not None
+        return self.faults.hides(path, symbol, number, time_us, self.started_us)
 
     def _crowded(self) -> bool:
         limit = self.config.backlog_bytes_max // 2

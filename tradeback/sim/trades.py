@@ -34,7 +34,7 @@ class AggTrade(NamedTuple):
     last_id: int
 
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=Trade | AggTrade)
 
 
 class Store(Generic[Row]):
