@@ -40,7 +40,9 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     """Values that a key accepts."""
     if key.name == "exchange.symbols":
         return st.lists(names, min_size=1, max_size=5, unique=True).map(tuple) | st.just(("*",))
-    if "_endpoint" in key.name:
+    if key.name == "influx.api":
+        return st.sampled_from(("v1", "v2"))
+    if "_endpoint" in key.name or key.name == "influx.url":
         scheme = st.sampled_from(("ws", "wss") if "ws_" in key.name else ("http", "https"))
         return st.builds("{}://{}".format, scheme, hosts)
     if key.name == "tape.hot_rows":
@@ -67,7 +69,7 @@ def overlays(draw: st.DrawFn) -> dict[str, Any]:
     overlay = {name: draw(values(KEYS[name])) for name in chosen}
     for section, needed in settings.SERVERS.items():
         if any(name.startswith(f"{section}.") for name in overlay):
-            overlay.setdefault(needed, "server")
+            overlay.setdefault(needed, "http://server" if needed.endswith(".url") else "server")
     for big, small in RELATIONS:
         if big in overlay or small in overlay:
             pair = [overlay.get(name, KEYS[name].default) for name in (big, small)]
@@ -223,7 +225,7 @@ REFUSED_FILES = [
     ("log_level: [info]\n", "line 1", "log_level", "use one of"),
     ("exchange:\n  symbols: [1]\n", "line 2", "exchange.symbols", "list of symbols"),
     ("mysql:\n  password: hunter2\n", "line 2", "mysql.password", "MYSQL_HOST"),
-    ("influx:\n  token: hunter2\n", "line 2", "InfluxDB", "remove the key"),
+    ("influx:\n  token: hunter2\n", "line 2", "influx.token", "INFLUX_URL"),
 ]
 
 

@@ -23,19 +23,16 @@ from tradeback.model.errors import ConfigError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX
 from tradeback.model.units import format_duration, format_size, parse_duration, parse_size
 
-OPTIONAL = {"mysql.host", "mysql.password"}
+OPTIONAL = {"influx.url", "influx.token", "mysql.host", "mysql.password"}
 """Keys that may be empty: there is no such server, or it wants no password."""
 
-SERVERS = {"mysql": "mysql.host"}
+SERVERS = {"influx": "influx.url", "mysql": "mysql.host"}
 """Section of a server -> the key that says that there is one; its other keys mean nothing without."""
 
 WATCHED_PREFIXES = ("EXCHANGE_", "FEATURE_", "FEED_", "SERVER_", "TAPE_")
 """A variable that begins like this and is no key is a typing error, not somebody else's variable."""
 
 UNSUPPORTED = {
-    **dict.fromkeys(
-        ("influx.url", "influx.token", "influx.org", "influx.bucket", "influx.api"), "InfluxDB store"
-    ),
     **dict.fromkeys(("redis.addr", "redis.password", "redis.db"), "Redis store"),
     "nats.url": "NATS bus",
     "auth.mode": "log-in: everything can be read without one",
@@ -212,6 +209,8 @@ def _check(name: str, value: Any) -> None:
         _check_endpoint(value, ("ws", "wss"), ExchangeConfig().ws_endpoint)
     if name == "exchange.rest_endpoint":
         _check_endpoint(value, ("http", "https"), ExchangeConfig().rest_endpoint)
+    if name == "influx.url" and value:
+        _check_endpoint(value, ("http", "https"), "http://localhost:8086")
     if isinstance(value, str) and not value and name not in OPTIONAL:
         raise ValueError("it is empty; give it a value or remove the key")
 

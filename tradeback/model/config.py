@@ -103,6 +103,22 @@ class MysqlConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
         return f"MysqlConfig({self.user}@{self.host}:{self.port}/{self.database})"
 
 
+class InfluxConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """An archive of trades, bars and levels; none without a url."""
+
+    url: str = ""
+    token: str = ""
+    """InfluxDB 1.x with authentication: `user:password`."""
+    org: str = "tradeback"
+    bucket: str = "tradeback"
+    """InfluxDB 1.x: the database."""
+    api: Literal["v2", "v1"] = "v2"
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"InfluxConfig({self.api}, {self.org}/{self.bucket})"
+
+
 class FeatureConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Parts that can be switched off."""
 
@@ -120,6 +136,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     feed: FeedConfig = msgspec.field(default_factory=FeedConfig)
     feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
     mysql: MysqlConfig = msgspec.field(default_factory=MysqlConfig)
+    influx: InfluxConfig = msgspec.field(default_factory=InfluxConfig)
     data_dir: str = "data"
     """Where the tape and the embedded stores live."""
     log_level: LogLevel = "info"

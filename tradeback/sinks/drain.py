@@ -176,8 +176,9 @@ class Drain:
                 return
             batch = self._reader.read()
             if batch is None:
-                if not self._flights and self._reader.sequence >= self._source.next_sequence:
-                    self._succeeded()  # open went well, and there is nothing to write
+                idle = not self._flights and self._reader.sequence >= self._source.next_sequence
+                if idle and self.position == self._saved:
+                    self._succeeded()  # open went well, and there is nothing to write or save
                 return
             self._flights.append(_Flight(batch))
 
