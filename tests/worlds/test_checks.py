@@ -9,7 +9,7 @@ import pytest
 from tests.worlds.checks import Tape, check
 from tests.worlds.plan import plan_of
 from tests.worlds.world import Broken, Story, live
-from tradeback.model.record import AGG, LATE, QUOTE, STAND_IN, TRADE
+from tradeback.model.record import AGG, GAP, LATE, QUOTE, STAND_IN, TRADE
 
 PLAIN = 4_004
 """Two symbols or more, two lines, a subscriber, no restart: line faults only."""
@@ -119,3 +119,30 @@ def test_damage_on_the_disk_is_noticed(story: Story) -> None:
 def test_work_is_in_a_folder_of_its_own(story: Story) -> None:
     assert isinstance(story.folder, Path)
     assert (story.folder / "tape").is_dir()
+
+
+def test_a_hole_that_nobody_knows_of_is_noticed(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of trades that never arrived."""
+    monkeypatch.setattr(story.witness, "sent", [])
+    tape = Tape(story)
+    _without(tape, _some(tape, TRADE))
+    with pytest.raises(Broken, match="what is missing lies in a gap"):
+        check(story, tape)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [(1, "every gap is closed at the end"), (3, "what REST has is repaired")]
+)
+def test_a_gap_in_the_wrong_end_state_is_noticed(
+    story: Story, monkeypatch: pytest.MonkeyPatch, state: int, words: str
+) -> None:
+    monkeypatch.setattr(story.witness, "sent", [])
+    tape = Tape(story)
+    place = _some(tape, TRADE)
+    gap = tape.rows[place : place + 1].copy()
+    gap["kind"], gap["ask"], gap["ask_quantity"], gap["quantity"] = GAP, gap["id"], TRADE, state
+    _without(tape, place)
+    tape.rows = np.append(tape.rows, gap)
+    tape.places = np.append(tape.places, tape.places[-1] + 1)
+    with pytest.raises(Broken, match=words):
+        check(story, tape)
