@@ -71,16 +71,17 @@ class Decoder:
             raise WireError("the CRC of a v2 frame differs: damaged on the way")
         if recv_us >= at.EXACT_LIMIT:
             raise refused(frame.RANGE)
-        reader = Reader(payload, at.HEADER_FIXED_BYTES, size)
-        sequence, count, delay_us = reader.varint(), reader.varint(), reader.varint()
-        if count > size - reader.place:
+        sequence, place = _varint(payload, at.HEADER_FIXED_BYTES)
+        count, place = _varint(payload, place)
+        delay_us, place = _varint(payload, place)
+        if count > size - place:
             raise refused(frame.COUNT)
         head = (epoch, sequence, flags, count, recv_us, delay_us)
-        if count == 0 and reader.place == size:
+        if count == 0 and place == size:
             return Frame(*head, frame.NO_TRADES, frame.NO_QUOTES, frame.NO_GAPS, frame.NO_ENIGMA, 0)
         if self._fast is not None:
-            return self._fast.decode(payload, reader.place, head)
-        found = decode_entries(reader, count, recv_us, self.grids)
+            return self._fast.decode(payload, place, head)
+        found = decode_entries(Reader(payload, place, size), count, recv_us, self.grids)
         trades: NDArray[np.void] = np.array(found.trades, frame.TRADES)
         trades["flags"] = found.trade_flags
         return Frame(
@@ -91,6 +92,21 @@ class Decoder:
             np.array(found.enigma, frame.ENIGMA),
             found.unknown,
         )
+
+
+def _varint(payload: bytes, place: int) -> tuple[int, int]:
+    """A number of the header, and the place behind it."""
+    value = shift = 0
+    for byte in payload[place : place + 10]:
+        place += 1
+        if byte < 128:
+            value |= byte << shift
+            if value >> 64:
+                break
+            return value, place
+        value |= (byte & 127) << shift
+        shift += 7
+    raise refused(frame.VARINT if shift > 62 else frame.CUT)
 
 
 class _Fast:
@@ -121,6 +137,8 @@ class _Fast:
         self._input_address = int(self._input.ctypes.data)
         self._words: Any = context.data
         self._bytes: Any = self._input.data
+        self._dtypes = [array.dtype for array in self._out]
+        self._views: list[Any] = [array.view(np.uint8).data for array in self._out]
 
     def learn(self, symbol_id: int, price_digits: int, quantity_digits: int) -> None:
         """Note a grid."""
@@ -139,17 +157,21 @@ class _Fast:
         code = self._call(self._context_address, self._input_address + place)
         if code:
             raise refused(code)
-        trades, quotes = words[kernel.TRADE_COUNT], words[kernel.QUOTE_COUNT]
-        gaps, enigma = words[kernel.GAP_COUNT], words[kernel.ENIGMA_COUNT]
-        out = self._out
+        trades, quotes, gaps, enigma = words[kernel.TRADE_COUNT : kernel.ENIGMA_COUNT + 1].tolist()
         return Frame(
             *head,
-            out[0][:trades].copy() if trades else frame.NO_TRADES,
-            out[1][:quotes].copy() if quotes else frame.NO_QUOTES,
-            out[2][:gaps].copy() if gaps else frame.NO_GAPS,
-            out[3][:enigma].copy() if enigma else frame.NO_ENIGMA,
+            self._copy(0, trades) if trades else frame.NO_TRADES,
+            self._copy(1, quotes) if quotes else frame.NO_QUOTES,
+            self._copy(2, gaps) if gaps else frame.NO_GAPS,
+            self._copy(3, enigma) if enigma else frame.NO_ENIGMA,
             head[3] - trades - quotes - gaps - enigma,
         )
+
+    def _copy(self, kind: int, count: int) -> frame.Array:
+        """The first `count` rows of an output, as an array of their own; numpy's own copy takes 7 us more."""
+        dtype = self._dtypes[kind]
+        copied: frame.Array = np.frombuffer(bytearray(self._views[kind][: count * dtype.itemsize]), dtype)
+        return copied
 
 
 def exact(units: int, digits: int) -> Decimal:
