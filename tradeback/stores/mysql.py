@@ -7,6 +7,7 @@ per row unless the text reads exactly `VALUES (%s, ...)`.
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +27,7 @@ CALL_TIMEOUT_S = 5.0
 """For everything that one call does: waiting for a connection, connecting, working, trying again."""
 REST_AFTER_HANG_S = 1.0
 """After a call that timed out, others fail at once for so long: a hung server must not hold all callers."""
-TRIES_MAX = 5
+TRIES_MAX = 10
 """Of one transaction that another one got in the way of."""
 SESSION = (
     "SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
@@ -100,6 +101,7 @@ class Mysql:
         self._closed = True
         for connection in list(self._busy):
             connection.close()
+        await asyncio.sleep(0)  # so that they are closed, and their transactions are over, when this returns
         while self._idle:
             connection = self._idle.pop()
             try:
@@ -123,7 +125,7 @@ class Mysql:
                 if code not in IN_THE_WAY or tries >= TRIES_MAX:
                     # The library's text may repeat values of the statement: it goes no further.
                     raise self._explained(code, error) from None
-                await asyncio.sleep(0.002 * tries * (1 + tries))
+                await asyncio.sleep(0.002 * tries * (1 + tries) * random.random())
             except (OSError, EOFError) as error:
                 raise Unreachable(f"{self.name} cannot be reached ({type(error).__name__})") from None
 

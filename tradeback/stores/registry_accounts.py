@@ -51,6 +51,8 @@ class SqlAccounts(ABC):
 
     owner_text: str
     """SQL for the watch id of the user `s.user_id`."""
+    lock_watches: tuple[Statement, ...] = ()
+    """What makes transactions that add to watches follow each other, where they do not anyway."""
 
     @abstractmethod
     async def _read(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -179,7 +181,7 @@ class SqlAccounts(ABC):
         """See `ports.Accounts`."""
         values = (watch_id, symbol, self._time(now_ns), watch_id, symbols_max)
         try:
-            (added,) = await self._write((_WATCH, values))
+            *_, added = await self._write(*self.lock_watches, (_WATCH, values))
         except Duplicate:
             return False
         if added:

@@ -21,7 +21,7 @@ from tradeback.stores.registry_rows import (
     symbol_of,
     symbol_values,
 )
-from tradeback.stores.registry_schema import LOCK, REVISIONS
+from tradeback.stores.registry_schema import LOCK, REVISIONS, WATCH_LOCK
 
 _SELECT = (
     "SELECT id, symbol, base_currency, quote_currency, is_active, tick_size, step_size, min_notional, "
@@ -44,6 +44,7 @@ class RegistryMysql(SqlAccounts):
     """See `ports.Registry`. Loop thread only. Raises Unreachable and Refused (`stores.mysql`)."""
 
     owner_text = "CONCAT('user:', s.user_id)"
+    lock_watches = (("SELECT name FROM settings WHERE name = ? FOR UPDATE", (WATCH_LOCK,)),)
 
     def __init__(self, config: MysqlConfig) -> None:
         self.server = Mysql(config)

@@ -71,6 +71,8 @@ CREATE TABLE settings(
 
 LOCK = "lock.symbols"
 """A setting whose row engines on one MySQL lock while they give out ids. In SQLite it only stands."""
+WATCH_LOCK = "lock.watches"
+"""The same for adding to market watches, whose limit counts rows that others may be adding."""
 
 _STAMP = f"""
 CREATE TABLE IF NOT EXISTS alembic_version(
@@ -78,7 +80,7 @@ CREATE TABLE IF NOT EXISTS alembic_version(
 );
 DELETE FROM alembic_version;
 INSERT INTO alembic_version VALUES ('{REVISIONS[-1]}');
-INSERT OR REPLACE INTO settings VALUES ('{LOCK}', '', '{EPOCH_TEXT}')
+INSERT OR REPLACE INTO settings VALUES ('{LOCK}', '', '{EPOCH_TEXT}'), ('{WATCH_LOCK}', '', '{EPOCH_TEXT}')
 """  # noqa: S608
 
 STEPS = (SYMBOLS, f"{ACCOUNTS}{_STAMP}")

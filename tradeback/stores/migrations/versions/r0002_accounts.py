@@ -7,7 +7,7 @@ from alembic import op
 
 from tradeback.stores.migrations.columns import MYSQL_OPTIONS, index_once, is_mysql, moment, number
 from tradeback.stores.registry_rows import EPOCH_TEXT
-from tradeback.stores.registry_schema import LOCK
+from tradeback.stores.registry_schema import LOCK, WATCH_LOCK
 
 revision = "0002"
 down_revision = "0001"
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the four tables, and the row that engines lock while they give out ids."""
+    """Make the four tables, and the rows that engines lock (`registry_schema`)."""
     options: dict[str, Any] = {"if_not_exists": True, "sqlite_autoincrement": True, **MYSQL_OPTIONS}
     op.create_table(
         "users",
@@ -62,9 +62,10 @@ def upgrade() -> None:
         **MYSQL_OPTIONS,
     )
     lock = sa.table("settings", sa.column("name"), sa.column("value"), sa.column("updated_at"))
-    op.execute(lock.delete().where(lock.c.name == LOCK))
+    op.execute(lock.delete().where(lock.c.name.in_((LOCK, WATCH_LOCK))))
     since = EPOCH_TEXT.rstrip("Z").replace("T", " ") if is_mysql() else EPOCH_TEXT
-    op.execute(lock.insert().values(name=LOCK, value="", updated_at=since))
+    for name in (LOCK, WATCH_LOCK):
+        op.execute(lock.insert().values(name=name, value="", updated_at=since))
 
 
 def downgrade() -> None:
