@@ -1,8 +1,8 @@
 """Wire v2 on the recordings: bytes per event and speed, against v1, the exchange's JSON, permessage-deflate.
 
 Small by default, so that CI runs it; TRADEBACK_BENCH=full takes whole recordings and repeats. Everything is
-decoded again and compared before it is timed. `python -m benchmarks.bench_wire_v2` prints the table of
-docs/performance.md: sizes of the whole recordings.
+decoded again and compared before it is timed. The table of sizes in docs/wire.md is made by
+`python -m benchmarks sizes_wire --full`, from `sizes` here.
 
 Sizes count the WebSocket header. JSON is what the exchange sends: one combined-stream message per event.
 permessage-deflate is as browsers and servers do it: level 6, window 2^15, context kept between messages. It
@@ -10,7 +10,6 @@ knows all that was sent before and is done anew for every client; v2's frames kn
 """
 
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -26,7 +25,7 @@ from tradeback.feed.interest import InterestTable
 from tradeback.feed.v2_table import V2Scratch, V2Table
 from tradeback.kernel.crc32 import TABLES_ADDRESS
 from tradeback.kernel.jit import entry
-from tradeback.model.record import QUOTE, ROW_BYTES, TRADE, Rows
+from tradeback.model.record import BUYER_MAKER, QUOTE, ROW_BYTES, TRADE, Rows
 from tradeback.wire import v1_layout, v2_layout
 from tradeback.wire.frames import LENGTH_7_MAX
 from tradeback.wire.v1 import decode_v1
@@ -153,30 +152,30 @@ def compare(batches: list[bytes], rows: Rows) -> None:
     )
     kept = rows[rows["kind"] == TRADE]
     same = [
-        (trades[name] == kept[name]).all() for name in ("symbol_id", "id", "exchange_us", "price", "quantity")
+        np.array_equal(trades[name], kept[name])
+        for name in ("symbol_id", "id", "exchange_us", "price", "quantity")
     ]
+    same.append(np.array_equal(trades["flags"] & BUYER_MAKER, kept["flags"] & BUYER_MAKER))
     kept = rows[rows["kind"] == QUOTE]
     pairs = {"bid": "price", "bid_quantity": "quantity", "ask": "ask", "ask_quantity": "ask_quantity"}
-    if len(quotes):
-        same += [(quotes[name] == kept[field]).all() for name, field in pairs.items()]
+    pairs["symbol_id"] = "symbol_id"
+    same += [np.array_equal(quotes[name], kept[field]) for name, field in pairs.items()]
     if not all(same):
         raise ValueError("what was decoded is not what was encoded")
 
 
-def batches_of(encode: Encoder, window_ms: int) -> list[bytes]:
-    """Every batch of the recordings, encoded."""
-    return [encode(start, end) for start, end in recorded().batches(window_ms)]
-
-
-def sizes(window_ms: int) -> dict[str, float]:
-    """Bytes per event, or per trade where only trades are sent. Checks what it counts."""
-    data = recorded()
-    trades = int(np.count_nonzero(data.rows["kind"] == TRADE))
-    both = batches_of(v2_encoder(data.rows, TRADES | QUOTES), window_ms)
-    compare(both, data.rows)
-    only = batches_of(v2_encoder(data.rows, TRADES), window_ms)
-    compare(only, data.rows[data.rows["kind"] == TRADE])
+def sizes(data: Recorded, window_ms: int) -> dict[str, float]:
+    """Bytes per event, or per trade where only trades are sent. Checks what it counts (ValueError)."""
     cut = data.batches(window_ms)
+    trades = int(np.count_nonzero(data.rows["kind"] == TRADE))
+
+    def batches_of(encode: Encoder) -> list[bytes]:
+        return [encode(start, end) for start, end in cut]
+
+    both = batches_of(v2_encoder(data.rows, TRADES | QUOTES))
+    compare(both, data.rows)
+    only = batches_of(v2_encoder(data.rows, TRADES))
+    compare(only, data.rows[data.rows["kind"] == TRADE])
     joined = [b"[" + b",".join(data.texts[start:end]) + b"]" for start, end in cut]
     events = len(data.rows)
     return {
@@ -185,38 +184,17 @@ def sizes(window_ms: int) -> dict[str, float]:
         "deflated": deflated_bytes(data.texts) / events,
         "json": sum(header_bytes(len(text)) + len(text) for text in data.texts) / events,
         "v2 trades": sum(map(len, only)) / trades,
-        "v1 trades": sum(map(len, batches_of(v1_encoder(data.rows), window_ms))) / trades,
+        "v1 trades": sum(map(len, batches_of(v1_encoder(data.rows)))) / trades,
         "events": events,
         "per frame": events / len(cut),
         "checksum": zlib.crc32(b"".join(both)),
     }
 
 
-LABELS = {
-    "v2": "version 2, trades and quotes",
-    "json": "combined-stream JSON, one message per event",
-    "deflated": "the same with permessage-deflate",
-    "deflated batches": "JSON arrays, one per batch, with permessage-deflate",
-    "v2 trades": "version 2, trades only, per trade",
-    "v1 trades": "version 1, trades only, per trade",
-}
-
-
-def table() -> str:
-    """The sizes as Markdown."""
-    found = {window: sizes(window) for window in BYTES_MAX}
-    lines = ["| bytes per event, all-in | 1 ms batches | 5 ms batches |", "|---|---:|---:|"]
-    for name, label in LABELS.items():
-        lines.append(f"| {label} | " + " | ".join(f"{sizes[name]:.1f}" for sizes in found.values()) + " |")
-    per_frame = " and ".join(f"{sizes['per frame']:.2f}" for sizes in found.values())
-    lines += ["", f"{found[1]['events']:,.0f} events, {per_frame} in a batch."]
-    return "\n".join(lines)
-
-
 @pytest.mark.parametrize("window_ms", BYTES_MAX)
 def test_bytes_per_event(benchmark: BenchmarkFixture, window_ms: int) -> None:
     timed: Any = benchmark
-    found = timed.pedantic(sizes, (window_ms,), rounds=1)
+    found = timed.pedantic(sizes, (recorded(), window_ms), rounds=1)
     benchmark.group = "v2 sizes on the recordings"
     benchmark.extra_info.update({name: round(value, 2) for name, value in found.items()})
     assert found["v2"] < BYTES_MAX[window_ms]
@@ -319,8 +297,3 @@ def test_decode(benchmark: BenchmarkFixture, name: str, size: int) -> None:
 
     benchmark.group = f"v2 decode, {size} per batch"
     run(benchmark, size * len(batches), work, b"".join(made))
-
-
-if __name__ == "__main__":
-    LINES = None
-    sys.stdout.write(table() + "\n")
