@@ -92,6 +92,8 @@ def _many(seeds: range, jobs: int, console: Console) -> list[Ending]:
             if ending.problem:
                 _tell(ending, console)
             progress.advance(task)
+            if not console.is_terminal and len(endings) % 100 == 0:
+                console.print(f"{len(endings)} worlds lived through")
     return endings
 
 
