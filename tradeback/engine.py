@@ -8,6 +8,7 @@ the lines, the history. The port answers from the first moment; `/health/ready` 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from tradeback.ops import memory
 from tradeback.ops.log import get_log
 from tradeback.serving import make_feed
 from tradeback.stores.gaps_sqlite import GapsSqlite
+from tradeback.stores.registry import OpenRegistry, open_registry
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.health import TapeHealth
@@ -57,6 +59,7 @@ class Engine:
         self._front: Front | None = None
         self._tape_health: TapeHealth | None = None
         self._gap_store: GapsSqlite | None = None
+        self._registry: RegistrySqlite | None = None
 
     @property
     def url(self) -> str:
@@ -79,6 +82,9 @@ class Engine:
         self._closing.append(registry.close)
         for symbol in registry.symbols():
             self.symbols.put(symbol)
+        self._registry = registry
+        opened = open_registry(self.config, registry, self.clock, self._log)
+        self._closing.append(opened.close)
         series = SeriesSqlite(folder / "series.sqlite")
         self._closing.append(series.close)
         self._gap_store = gaps = GapsSqlite(folder / "gaps.sqlite")
@@ -95,12 +101,14 @@ class Engine:
         context.feed = feed
         self._tape_health = health = TapeHealth(tape, self.clock)
         context.components += [health, feed]
+        if opened.copy is not None:
+            context.components.append(opened.copy)
         context.collectors += [health, feed]
         if self._hub is not None:
             context.components += self._hub.components
             context.collectors.append(self._hub)
         await self._open_port(context, feed)
-        self._bring_up = asyncio.create_task(self._come_up(context, feed, registry, series))
+        self._bring_up = asyncio.create_task(self._come_up(context, feed, opened, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
             self._closing.append(_spin(loop))
@@ -153,7 +161,7 @@ class Engine:
         self._closing.append(front.close)
 
     async def _come_up(
-        self, context: ServingContext, feed: Feed, registry: RegistrySqlite, series: SeriesSqlite
+        self, context: ServingContext, feed: Feed, registry: OpenRegistry, series: SeriesSqlite
     ) -> None:
         """Kernels and symbol table side by side, then everything that needs both."""
         listing = Listing(self.config.exchange, self._log, self.clock)
@@ -163,10 +171,12 @@ class Engine:
             self.progress(FIRST_COMPILE)
         parts_module = asyncio.create_task(asyncio.to_thread(_load_kernels))
         try:
-            wanted = await listing.symbols(registry)
+            wanted = await listing.symbols(registry.ids)
         finally:
             await asyncio.gather(parts_module, return_exceptions=True)
         parts_module.result()
+        if registry.copy is not None:
+            registry.copy.start()
         await self._wire(context, feed, series, listing, wanted)
         memory.give_back()
 
@@ -213,11 +223,28 @@ class Engine:
         if hub is not None:
             self._closing.append(hub.close)
             hub.start(feed.path, self.tape.next_sequence)
+        elif self.config.influx.url:
+            self._start_drains(context, series)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
         self._closing.append(parts.stop)
         parts.start(self._fail)
+
+    def _start_drains(self, context: ServingContext, series: SeriesSqlite) -> None:
+        """The servers that are configured, each behind a cursor of its own. The recorder's work otherwise."""
+        from tradeback.sinks.influx import influx_drains
+
+        def known() -> list[tuple[int, str]]:
+            return [(symbol.id, symbol.symbol) for symbol in self.symbols]
+
+        log = logging.getLogger("tradeback.sinks")
+        assert context.reader is not None
+        for drain in influx_drains(self.config, context.reader, series, known, self.clock, log):
+            drain.start()
+            self._closing.append(drain.stop)
+            context.components.append(drain)
+            context.collectors.append(drain)
 
     def _note_refusal(self, reason: str | None) -> None:
         if self._tape_health is not None:

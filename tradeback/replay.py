@@ -36,6 +36,7 @@ from tradeback.recording.playback import RecordedClock, Span, batches, reads
 from tradeback.recording.reading import Source
 from tradeback.recording.tape_range import TapeSpan, records, runs
 from tradeback.stores.ports import SymbolRecord
+from tradeback.stores.registry import OpenRegistry
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import TapeReader
@@ -277,13 +278,15 @@ class ReplayEngine(Engine):
         self._recorded.now_ns = self.played.now_ns = recv_ns
 
     async def _come_up(
-        self, context: ServingContext, feed: Feed, registry: RegistrySqlite, series: SeriesSqlite
+        self, context: ServingContext, feed: Feed, registry: OpenRegistry, series: SeriesSqlite
     ) -> None:
         context.not_ready = lambda: ["waiting for the kernels"]
         if not kernel_cache.is_warm():
             self.progress(FIRST_COMPILE)
         await asyncio.to_thread(_load_kernels)
-        wanted = await asyncio.to_thread(self.play.symbols, registry)
+        # A replay is of the past: its symbols are those of its own folder.
+        assert self._registry is not None
+        wanted = await asyncio.to_thread(self.play.symbols, self._registry)
         rest = Rest(self.config.exchange.rest_endpoint, self.clock)
         self._closing.append(rest.close)
         parts = self._make_parts(context, feed, series, rest, wanted)

@@ -7,8 +7,9 @@ on from the position that stands in the store, beside what was written with it.
 
 import asyncio
 import io
+import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tradeback.derive.state import Derived
 from tradeback.model.errors import TapeError, TradebackError
 from tradeback.model.record import Rows
 from tradeback.model.symbols import SYMBOL_IDS_MAX
+from tradeback.ops.clock import SystemClock
 from tradeback.ops.log import Log
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
@@ -27,6 +29,9 @@ from tradeback.sinks.series_replay import SLICE_ROWS, restore
 from tradeback.stores import series_lock
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import RecordsGone, TapeReader
+
+if TYPE_CHECKING:
+    from tradeback.sinks.drain import Drain
 
 POLL_S = 0.05
 
@@ -57,7 +62,7 @@ class Recorder:
 
     def __init__(self, setup: Setup, log: Log) -> None:
         folder = Path(setup.config.data_dir)
-        self._folder, self._log = folder, log
+        self._folder, self._log, self._config = folder, log, setup.config
         self._page = SharedPage(setup.page_fd)
         self._generation = self._page.generation
         self._reader = TapeReader(folder / "tape")
@@ -71,6 +76,7 @@ class Recorder:
         self._reporter = Reporter(self._listener, self._more)
         self._reporter.components.append(self.sink)
         self._reporter.collectors.append(self.sink)
+        self._drains: list[Drain] = []
         self._answering: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
         self._lock: io.FileIO | None = None
@@ -83,8 +89,25 @@ class Recorder:
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
         self.tape.epoch, self.tape.next_sequence = self._reader.resume(0, end)
         self.sink.start()
+        self._start_drains()
         self._ready.set()
         self._reporter.start()
+
+    def _start_drains(self) -> None:
+        """The servers that are configured, each behind a cursor of its own."""
+        if not self._config.influx.url:
+            return
+        from tradeback.sinks.influx import influx_drains
+
+        def known() -> list[tuple[int, str]]:
+            return [(symbol.id, symbol.symbol) for symbol in symbols_of(self._folder)]
+
+        log = logging.getLogger("tradeback.sinks")
+        self._drains = influx_drains(self._config, self._reader, self.store, known, SystemClock(), log)
+        for drain in self._drains:
+            drain.start()
+            self._reporter.components.append(drain)
+            self._reporter.collectors.append(drain)
 
     async def work(self) -> None:
         """Read on for ever. Raises TradebackError when the tape has lost what was read already."""
@@ -127,6 +150,8 @@ class Recorder:
             except TapeError as error:
                 self._log.warning("the end of the tape cannot be read", error=str(error))
         await self.sink.close()
+        for drain in self._drains:
+            await drain.stop()
         self.store.close()
         if self._lock is not None:
             self._lock.close()
