@@ -43,7 +43,7 @@ class EngineDouble:
         connection = web.WebSocketResponse(protocols=["tradeback.v1"])
         await connection.prepare(request)
         asked = await connection.receive_json()
-        assert asked["channels"] == ["trades", "enigma"]
+        assert sorted(asked["channels"]) == ["enigma", "trades"]
         await connection.send_json({"type": "subscribed", "symbols": SYMBOLS})
         await connection.send_json({"type": "enigma", "data": {"symbol": "BTCUSDT", "level": 61.8}})
         price = 42_000.0
