@@ -35,6 +35,18 @@ def test_files_of_a_channel_follow_each_other_and_the_last_may_be_open(tmp_path:
     assert [source.name for source in list_sources(tmp_path, "*-b-*")] == ["b:trade:0"]
 
 
+def test_files_that_are_completed_while_they_are_read(tmp_path: Path) -> None:
+    """Listed while in the making: one gets its own name meanwhile, one was empty and goes."""
+    empty, full = (PartFile(tmp_path, file_name(A_TRADE, START_NS + at), 3) for at in range(2))
+    full.compress(line(1))
+    full.flush()
+    (source,) = list_sources(tmp_path)
+    full.finish()
+    empty.give_up()
+    source.files[0].unlink()
+    assert [found.recv_ns - START_NS for found in read_lines(source)] == [1]
+
+
 def test_a_torn_file_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
     file = PartFile(tmp_path, file_name(A_TRADE, START_NS), 3)
     file.compress(b"".join(map(line, range(50))))

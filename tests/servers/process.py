@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -16,6 +17,9 @@ STOP_TIMEOUT_S = 10.0
 STARTS_MAX = 3
 """Attempts with another port each: between choosing one and binding it somebody else may take it."""
 POLL_S = 0.005
+_births = ThreadPoolExecutor(1, "servers")
+"""Where processes are born: the parent's death that ends them is that of the thread which made them,
+and tests restart servers from threads that go."""
 _SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 
 
@@ -168,7 +172,8 @@ class Server:
         if guard is not None:  # the server ends with the tests, even when those are killed
             command = [guard, "--pdeathsig", "KILL", "--", *command]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _births.submit(
+                subprocess.Popen,
                 command,
                 cwd=self.folder,
                 env={**os.environ, **self.environment(), **self._env},
@@ -176,7 +181,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )
+            ).result()
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline_s:
             if self._process.poll() is not None:

@@ -3,11 +3,12 @@
 A file that ends in the middle (a killed recorder, one at work) is read up to its last whole line.
 """
 
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from tradeback.model.errors import StartupError
 from tradeback.recording.format import MARK, PART_SUFFIX, Channel, channel_of
@@ -110,9 +111,23 @@ def _lines(file: Path) -> Iterator[bytes]:
         yield rest
 
 
+def _open(file: Path) -> BinaryIO:
+    """A file of a recording that may still be growing: completed since it was listed, it has lost its dot.
+
+    One that was empty is gone then, and reads as empty.
+    """
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        if not file.name.endswith(PART_SUFFIX):
+            raise
+    whole = file.with_name(file.name[1 : -len(PART_SUFFIX)])
+    return whole.open("rb") if whole.exists() else io.BytesIO()
+
+
 def _plain(file: Path) -> Iterator[bytes]:
     """The content in pieces, of gzip members one after the other; ends without a word where one is broken."""
-    with file.open("rb") as stream:
+    with _open(file) as stream:
         raw = stream.read(_CHUNK)
         if not raw.startswith(_GZIP_MAGIC):
             while raw:
