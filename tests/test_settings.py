@@ -20,6 +20,7 @@ RELATIONS = (
     ("exchange.backoff_max", "exchange.backoff_first"),
     ("exchange.rollover_max", "exchange.rollover_min"),
     ("tape.retention_bytes", "tape.segment_bytes"),
+    ("auth.session_max", "auth.session_idle"),
 )
 """Keys of which the first may not be below the second."""
 FIXED_VARIABLES = (
@@ -33,6 +34,8 @@ FIXED_VARIABLES = (
 """Names that the contract with users fixes, beside CONFIG_PATH."""
 
 names = st.text(st.sampled_from("ABCDEFGHXYZ0123456789币安人生"), min_size=1, max_size=8)
+origins = st.just("*") | st.builds("https://{}".format, st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True))
+networks = st.ip_addresses().map(lambda address: f"{address}/{address.max_prefixlen}")
 hosts = st.from_regex(r"[a-z][a-z0-9]{0,8}(:[1-9][0-9]{0,3})?", fullmatch=True)
 
 
@@ -51,6 +54,11 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
         return st.sampled_from(("debug", "info", "warning", "error"))
     if key.name == "exchange.lines":
         return st.integers(1, 2)
+    if key.name == "auth.mode":
+        return st.sampled_from(("open", "required"))
+    if key.name in settings.LISTS:
+        words = origins if key.name == "server.origins" else networks
+        return st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)
     if key.name == "feed.workers":
         return st.integers(0, 64)
     if isinstance(key.default, bool):
@@ -196,7 +204,15 @@ REFUSED_VARIABLES = [
     ("FEATURE_ENIGMA_ENABLED", "perhaps", "feature.enigma_enabled", "true or false"),
     ("LOG_LEVEL", "loud", "log_level", "debug, info, warning, error"),
     ("REDIS_ADDR", "localhost:6379", "Redis", "unset REDIS_ADDR"),
-    ("AUTH_MODE", "required", "log-in", "unset AUTH_MODE"),
+    ("AUTH_MODE", "closed", "auth.mode", "open, required"),
+    ("AUTH_MODUS", "required", "AUTH_MODE", "did you mean"),
+    ("AUTH_SESSION_IDLE", "31d", "auth.session_idle", "AUTH_SESSION_MAX"),
+    ("LIMIT_READ_PER_SECOND", "-1", "limit.read_per_second", "500"),
+    ("SERVER_ORIGINS", "charts.example.com", "server.origins", "scheme://host"),
+    ("SERVER_ORIGINS", "https://a.example/x", "server.origins", "scheme://host"),
+    ("SERVER_ORIGINS", "https://a.example:x", "server.origins", "scheme://host"),
+    ("SERVER_PROXIES", "10.0.0.1/8", "server.proxies", "10.0.0.0/8"),
+    ("SERVER_PROXIES", "proxy", "server.proxies", "127.0.0.1"),
     ("CONFIG_PATH", "/does/not/exist.yaml", "/does/not/exist.yaml", "CONFIG_PATH"),
 ]
 

@@ -8,6 +8,7 @@ as not set.
 """
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,19 +24,20 @@ from tradeback.model.errors import ConfigError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX
 from tradeback.model.units import format_duration, format_size, parse_duration, parse_size
 
-OPTIONAL = {"influx.url", "influx.token", "mysql.host", "mysql.password"}
+OPTIONAL = {"influx.url", "influx.token", "mysql.host", "mysql.password", "nats.url"}
 """Keys that may be empty: there is no such server, or it wants no password."""
 
-SERVERS = {"influx": "influx.url", "mysql": "mysql.host"}
+SERVERS = {"influx": "influx.url", "mysql": "mysql.host", "nats": "nats.url"}
 """Section of a server -> the key that says that there is one; its other keys mean nothing without."""
 
-WATCHED_PREFIXES = ("EXCHANGE_", "FEATURE_", "FEED_", "SERVER_", "TAPE_")
+LISTS = {"server.origins", "server.proxies"}
+"""Keys that hold a list of words and may be empty."""
+
+WATCHED_PREFIXES = ("AUTH_", "EXCHANGE_", "FEATURE_", "FEED_", "LIMIT_", "SERVER_", "TAPE_")
 """A variable that begins like this and is no key is a typing error, not somebody else's variable."""
 
 UNSUPPORTED = {
     **dict.fromkeys(("redis.addr", "redis.password", "redis.db"), "Redis store"),
-    "nats.url": "NATS bus",
-    "auth.mode": "log-in: everything can be read without one",
 }
 """Keys of the contract that this version cannot honour, and what it lacks. Never silently ignored."""
 
@@ -144,6 +146,8 @@ def _value(key: Key, value: Any) -> Any:
         )
     if key.name == "exchange.symbols":
         return _symbols(value)
+    if key.name in LISTS:
+        return _words(key.name, value)
     if isinstance(value, str):
         value = value if _SECRET.search(key.name) else value.strip()
         if field.endswith("_s"):
@@ -171,6 +175,8 @@ def _plain(error: msgspec.ValidationError, key: Key) -> str:
     message = str(error).replace("`", "")
     if key.path[-1] == "log_level":
         return "use one of debug, info, warning, error"
+    if key.name == "auth.mode":
+        return "use one of open, required"
     if isinstance(key.default, bool):
         return "write true or false"
     return f"{message[0].lower()}{message[1:]} (the default is {key.written(key.default)})"
@@ -200,6 +206,40 @@ def _symbols(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """A comma list or a YAML list, each word checked and written in one way."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("write a list of words with commas between them")
+    check = _origin if name == "server.origins" else _network
+    return tuple(dict.fromkeys(check(part.strip()) for part in parts if part.strip()))
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it: lower case, without the scheme's own port, no path."""
+    if text == "*":
+        return text
+    form = "write scheme://host or scheme://host:port as a browser's Origin header has it, or * for any site"
+    try:
+        parts = urlsplit(text.lower())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"{text!r} is no origin; {form}") from None
+    beside = parts.path.rstrip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if not parts.scheme or not host or beside:
+        raise ValueError(f"{text!r} is no origin; {form}")
+    shown = f"[{host}]" if ":" in host else host
+    plain = port is None or port == {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{shown}" if plain else f"{parts.scheme}://{shown}:{port}"
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; write addresses or networks like 10.0.0.0/8, 127.0.0.1, ::1") from None
+
+
 def _check(name: str, value: Any) -> None:
     """Rules of single keys that a type cannot say. ValueError with the remedy."""
     if name == "tape.hot_rows" and value & (value - 1):
@@ -211,6 +251,8 @@ def _check(name: str, value: Any) -> None:
         _check_endpoint(value, ("http", "https"), ExchangeConfig().rest_endpoint)
     if name == "influx.url" and value:
         _check_endpoint(value, ("http", "https"), "http://localhost:8086")
+    if name == "nats.url":
+        _check_nats(value)
     if isinstance(value, str) and not value and name not in OPTIONAL:
         raise ValueError("it is empty; give it a value or remove the key")
 
@@ -228,12 +270,26 @@ def _check_endpoint(text: str, schemes: tuple[str, str], example: str) -> None:
         raise ValueError(f"it must end after the host and port, paths are added by tradeback; {form}")
 
 
+def _check_nats(text: str) -> None:
+    """One server, or several of a cluster with commas between them; empty: none."""
+    form = "write nats://HOST:4222 or nats://USER:PASSWORD@HOST:4222, several with commas between them"
+    for each in text.split(",") if text else ():
+        try:
+            parts = urlsplit(each.strip())
+            port = parts.port
+        except ValueError:
+            raise ValueError(f"it is no address; {form}") from None
+        if parts.scheme not in ("nats", "tls") or not parts.hostname or port == 0 or parts.path.rstrip("/"):
+            raise ValueError(f"it is no NATS address; {form}")
+
+
 def _check_relations(config: Config, given: Mapping[str, _Given], known: Mapping[str, Key]) -> None:
     """Rules between keys. Refused at the key that was given, the bigger one otherwise."""
     for big, small in (
         ("exchange.backoff_max", "exchange.backoff_first"),
         ("exchange.rollover_max", "exchange.rollover_min"),
         ("tape.retention_bytes", "tape.segment_bytes"),
+        ("auth.session_max", "auth.session_idle"),
     ):
         big_value, small_value = (_held(config, known[name].path) for name in (big, small))
         if big_value < small_value:

@@ -7,6 +7,7 @@ import msgspec
 LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 """A duration. The field's name ends in `_s`; files and environment write it `15s` under the name without."""
 
@@ -23,6 +24,10 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     port: Port = 8080
     read_timeout_s: Seconds = 15.0
     write_timeout_s: Seconds = 15.0
+    origins: tuple[str, ...] = ()
+    """Other sites (scheme://host[:port]) whose pages may read and open sockets; "*": any, without session."""
+    proxies: tuple[str, ...] = ()
+    """Networks (CIDR) of proxies whose word on the client's address, host and TLS is taken."""
 
 
 class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -119,6 +124,53 @@ class InfluxConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
         return f"InfluxConfig({self.api}, {self.org}/{self.bucket})"
 
 
+class NatsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The bus between nodes; without a url it is inside the process."""
+
+    url: str = ""
+    """`nats://USER:PASSWORD@HOST:4222`; several servers of one cluster with commas between them."""
+    node: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,32}$")] = "hub"
+    """Whose tape it is: the last word of `tradeback.ticks.<node>`. An edge follows the node of this name."""
+    jetstream: bool = True
+    """Keep the batches of the tape in a stream, which edges and late consumers read."""
+    stream_bytes: Positive = 4 * 1024 * 1024 * 1024
+    stream_age_s: Seconds = 7 * 86_400.0
+    """Older batches leave the stream, and the oldest above `stream_bytes`."""
+
+    def __repr__(self) -> str:
+        """Without the url, which may hold a password."""
+        return f"NatsConfig({self.node})"
+
+
+class AuthConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Who may read, and how long a session lasts."""
+
+    mode: Literal["open", "required"] = "open"
+    """open: reading needs no log-in. required: everything but health, log-in and the page's files does."""
+    secure_cookie: bool = False
+    """The session cookie goes over TLS only, also where no trusted proxy says that TLS is used."""
+    session_idle_s: Seconds = 7 * 86_400.0
+    """A session that is not used for this long ends."""
+    session_max_s: Seconds = 30 * 86_400.0
+    """And at this age in any case."""
+
+
+class LimitConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Requests of one client (an address; of IPv6 its /64) that are served; 0: no limit.
+
+    Four times as many may come at once, of log-ins ten.
+    """
+
+    read_per_second: NotNegative = 500
+    history_per_second: NotNegative = 300
+    """Bars, ticks, gaps, prices at a time."""
+    write_per_second: NotNegative = 20
+    connect_per_second: NotNegative = 2_500
+    """WebSocket connections."""
+    login_per_minute: NotNegative = 30
+    """Beside the brakes on wrong passwords, which are not configured."""
+
+
 class FeatureConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Parts that can be switched off."""
 
@@ -134,9 +186,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     exchange: ExchangeConfig = msgspec.field(default_factory=ExchangeConfig)
     tape: TapeConfig = msgspec.field(default_factory=TapeConfig)
     feed: FeedConfig = msgspec.field(default_factory=FeedConfig)
+    auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
+    limit: LimitConfig = msgspec.field(default_factory=LimitConfig)
     feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
     mysql: MysqlConfig = msgspec.field(default_factory=MysqlConfig)
     influx: InfluxConfig = msgspec.field(default_factory=InfluxConfig)
+    nats: NatsConfig = msgspec.field(default_factory=NatsConfig)
     data_dir: str = "data"
     """Where the tape and the embedded stores live."""
     log_level: LogLevel = "info"
