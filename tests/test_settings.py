@@ -45,6 +45,10 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
         return st.lists(names, min_size=1, max_size=5, unique=True).map(tuple) | st.just(("*",))
     if key.name == "influx.api":
         return st.sampled_from(("v1", "v2"))
+    if key.name == "nats.url":
+        return st.lists(hosts.map("nats://u:p@{}".format), min_size=1, max_size=3).map(",".join)
+    if key.name == "nats.node":
+        return st.from_regex(r"[A-Za-z0-9_-]{1,32}", fullmatch=True)
     if "_endpoint" in key.name or key.name == "influx.url":
         scheme = st.sampled_from(("ws", "wss") if "ws_" in key.name else ("http", "https"))
         return st.builds("{}://{}".format, scheme, hosts)
@@ -70,6 +74,9 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     return st.from_regex(r"[a-z0-9./-]{1,20}", fullmatch=True)
 
 
+SOME_SERVER = {"mysql": "server", "influx": "http://server", "nats": "nats://server"}
+
+
 @st.composite
 def overlays(draw: st.DrawFn) -> dict[str, Any]:
     """Some keys with acceptable values, that also fit each other."""
@@ -77,7 +84,7 @@ def overlays(draw: st.DrawFn) -> dict[str, Any]:
     overlay = {name: draw(values(KEYS[name])) for name in chosen}
     for section, needed in settings.SERVERS.items():
         if any(name.startswith(f"{section}.") for name in overlay):
-            overlay.setdefault(needed, "http://server" if needed.endswith(".url") else "server")
+            overlay.setdefault(needed, SOME_SERVER[section])
     for big, small in RELATIONS:
         if big in overlay or small in overlay:
             pair = [overlay.get(name, KEYS[name].default) for name in (big, small)]
