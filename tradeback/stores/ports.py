@@ -10,12 +10,15 @@
 The tape is the one truth. Whatever a store loses is made again from the tape behind the store's position.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tradeback.derive.completeness_ranges import IdRanges
 from tradeback.derive.layout import Bars, Drained, Parts, States
+from tradeback.model.errors import StoreError
 from tradeback.model.symbols import Symbol
+from tradeback.ops.health import ComponentHealth
 
 
 class Position(NamedTuple):
@@ -59,6 +62,12 @@ class SeriesStore(Protocol):
     def put_history(self, bars: Bars) -> int:
         """Take closed klines (EXCHANGE bars); our own complete bars stay. Returns how many were taken."""
 
+    def cover(self, symbol_id: int, resolution: int, from_s: int, to_s: int) -> None:
+        """Note that the exchange's klines of [from_s, to_s) (unix seconds) were asked for and are stored."""
+
+    def covered(self, symbol_id: int, resolution: int) -> IdRanges:
+        """The unix seconds of which `cover` was told."""
+
     def closed(
         self, symbol_id: int, resolution: int, from_s: int, to_s: int, limit: int, *, newest: bool = False
     ) -> Closed:
@@ -77,39 +86,184 @@ class SeriesStore(Protocol):
         """Close all connections. Called once, when nothing reads or writes any more."""
 
 
+class Price(NamedTuple):
+    """What is known of a symbol just now. None: not yet, or no number."""
+
+    symbol: str
+    price: float | None
+    bid: float | None
+    ask: float | None
+    volume: float | None
+    """Quantity of the last trade, as in `GET /symbols/{symbol}/price`."""
+    timestamp: int
+    """unix ms: the exchange's time of the trade; of the quote while there is no trade."""
+    trade_id: int
+    """-1 before the first trade. A trade with a higher id is newer."""
+    quote_us: int
+    """When the quote came, us since 1970; 0 before the first. A quote that came later is newer."""
+
+
+class Levels(NamedTuple):
+    """The Enigma of a symbol as of a trade."""
+
+    symbol: str
+    level: float | None
+    ath: float | None
+    atl: float | None
+    fib_levels: dict[str, float | None]
+    trade_id: int
+
+
+class SharedSession(NamedTuple):
+    """What other nodes may know of a session. `expires_at`: unix ms."""
+
+    user_id: int | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """A stretch of the tape in the stream: records `first` to `last` of `epoch`.
+
+    `frames`: its trades, quotes and gaps, as `wire.v2_batch.pack` puts frames together.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    frames: bytes
+
+
 class LatestStore(Protocol):
-    """Newest values that may expire, and sets, shared by all nodes. Values are bytes (JSON as a rule)."""
+    """Newest values, shared by all nodes and without a promise to last: each is made again when it is lost.
 
-    async def put(self, key: str, value: bytes, ttl_s: float | None = None) -> None:
-        """Keep `value` under `key`, for `ttl_s` seconds or for good."""
+    Every call may raise StoreError.
+    """
 
-    async def get(self, key: str) -> bytes | None:
-        """The value, or None when there is none or it has expired."""
+    async def put_prices(
+        self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
+    ) -> None:
+        """Keep what is newer than what is kept; price with volume and time, and bid with ask, each for itself.
 
-    async def delete(self, key: str) -> None:
-        """Forget `key`; nothing happens when it is unknown."""
+        They expire unless they are put again in time; what is older than the trade that is kept prolongs
+        nothing. `publish`: tell the listeners.
+        """
 
-    async def add_member(self, key: str, member: str) -> bool:
-        """Add to a set; True when it was not in it."""
+    async def prices(self, symbols: Sequence[str]) -> dict[str, Price]:
+        """Those of `symbols` that are kept."""
 
-    async def remove_member(self, key: str, member: str) -> bool:
-        """Take out of a set; True when it was in it."""
+    async def levels(self, symbol: str) -> Levels | None:
+        """The levels of a symbol, or None."""
 
-    async def members(self, key: str) -> Sequence[str]:
-        """The members of a set, sorted."""
+    def listen_prices(self) -> AsyncIterator[list[Price]]:
+        """Prices from now on, as they are put. What comes while nobody takes it may be lost."""
+
+    async def put_bars(self, symbol: str, resolution: str, answer: bytes) -> None:
+        """Keep a finished answer of the newest bars for a moment."""
+
+    async def bars(self, symbol: str, resolution: str) -> bytes | None:
+        """That answer, or None."""
+
+    async def put_session(self, token_hash: str, session: SharedSession) -> None:
+        """Keep a session until it expires."""
+
+    async def session(self, token_hash: str) -> SharedSession | None:
+        """A session that some node has put, or None."""
+
+    async def drop_session(self, token_hash: str) -> None:
+        """The session has ended: forget it, and tell the listeners."""
+
+    def listen_ended(self) -> AsyncIterator[str]:
+        """Token hashes of sessions that end from now on, on any node."""
+
+    async def put_watches(self, watches: Mapping[str, Sequence[str]]) -> None:
+        """Market watches by watch id, each whole; an empty one is forgotten. They expire unless put again."""
+
+    async def watch(self, watch_id: str) -> list[str]:
+        """The symbols of one market watch, sorted."""
+
+    async def watched_by_all(self) -> frozenset[str]:
+        """The symbols of all market watches."""
+
+    async def append(self, batch: StreamBatch) -> bool:
+        """Put a batch at the stream's end, unless its records are in it: False then."""
+
+    async def stream_positions(self) -> dict[int, int]:
+        """Last sequence that is in the stream, by epoch; empty when the stream is."""
+
+    async def read_stream(self, after: str = "0", count: int = 100) -> list[tuple[str, StreamBatch]]:
+        """Batches with their ids, behind the one with the id `after`, or from the oldest that is kept."""
+
+    async def close(self) -> None:
+        """Let go of connections; what is kept may be lost. Listening ends."""
+
+
+class Message(NamedTuple):
+    """What a subscriber of the bus gets."""
+
+    subject: str
+    payload: bytes
+
+
+Handler = Callable[[Message], Awaitable[None]]
+"""Takes one message; the next of its subscription comes when it has returned."""
+Answerer = Callable[[Message], Awaitable[bytes]]
+"""Makes the answer to one request. Errors that the asker shall see are answers too."""
+
+
+class NoAnswer(StoreError):
+    """Nobody listens to the subject of a request."""
+
+
+class Subscription(Protocol):
+    """One interest of one reader."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were let go because this reader was too slow."""
+
+    async def end(self) -> None:
+        """No more messages; those that wait are let go. May be called twice."""
 
 
 class Bus(Protocol):
-    """Messages between nodes. Subjects are dotted words; delivery is at most once."""
+    """Messages between nodes. Subjects are dotted words; delivery is at most once, in order per publisher.
+
+    A reader that is slow loses messages of its own and delays nobody. One that raises is logged, counted, and
+    gets the next message. Subscriptions outlive a lost connection; what was published meanwhile is missed.
+    """
+
+    async def start(self) -> None:
+        """Begin to connect, and never wait for it."""
+
+    async def close(self) -> None:
+        """End all subscriptions and the connection. May be called twice."""
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """Hand `payload` to everyone who listens to `subject` now."""
+        """Hand `payload` to everyone who listens to `subject` now.
 
-    def subscribe(self, subject: str) -> AsyncIterator[tuple[str, bytes]]:
-        """(subject, payload) of every message from now on; `*` stands for one word, `>` for the rest."""
+        Raises ValueError for a subject that is none or a payload above PAYLOAD_BYTES_MAX, StoreError while
+        there is no connection.
+        """
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", pending_max: int = 65_536
+    ) -> Subscription:
+        """Every message from now on; `*` stands for one word, a last `>` for one and more.
+
+        Of all with the same `queue` one gets each message. Beyond `pending_max` waiting ones new ones are
+        dropped.
+        """
+
+    async def answer(self, subject: str, answerer: Answerer, *, queue: str = "") -> Subscription:
+        """Answer requests, each in a task of its own. Who raises gives no answer."""
 
     async def request(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
-        """The first answer to `payload`. Raises TimeoutError."""
+        """The first answer. Raises NoAnswer, at once, when nobody listens, TimeoutError when nobody answers,
+        StoreError while there is no connection."""
+
+    def health(self) -> ComponentHealth:
+        """Whether messages travel."""
 
 
 class SymbolRecord(NamedTuple):
@@ -150,6 +304,8 @@ class UserRecord:
     """argon2id, with its parameters."""
     is_active: bool
     created_ns: int
+    symbols: frozenset[str] | None = None
+    """All that the user may see; None: everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +321,8 @@ class SessionRecord:
     created_ns: int
     last_activity_ns: int
     expires_ns: int
+    symbols: frozenset[str] | None = None
+    """All that the session may see; None: everything."""
 
     @property
     def watch_id(self) -> str:
@@ -190,6 +348,9 @@ class Accounts(Protocol):
     async def set_active(self, user_id: int, active: bool, now_ns: int) -> bool:
         """Enable or disable; disabling ends the user's sessions. False when there is no such user."""
 
+    async def set_symbols(self, user_id: int, symbols: frozenset[str] | None, now_ns: int) -> bool:
+        """What the user may see from the next log-in on; False when there is no such user."""
+
     async def remove_user(self, user_id: int) -> bool:
         """Remove with sessions and market watch; False when there is no such user."""
 
@@ -198,6 +359,9 @@ class Accounts(Protocol):
 
     async def session(self, token_hash: str, now_ns: int) -> SessionRecord | None:
         """The session, unless it has ended or expired or its user is disabled or gone."""
+
+    async def sessions_alive(self, token_hashes: Sequence[str], now_ns: int) -> list[SessionRecord]:
+        """Those of these sessions that have not ended, in no order; as `session` in one question."""
 
     async def touch_session(self, token_hash: str, last_activity_ns: int, expires_ns: int) -> bool:
         """Note activity and the new expiry of a session that has not ended; False when it has."""
@@ -222,6 +386,9 @@ class Accounts(Protocol):
 
     async def watched(self, watch_id: str) -> list[str]:
         """The symbols of one watch in display order."""
+
+    async def watched_by(self, watch_ids: Sequence[str]) -> dict[str, list[str]]:
+        """`watched` of many; a watch that is empty may be missing."""
 
     async def watched_by_all(self, now_ns: int) -> list[str]:
         """Symbols in any watch whose owner has a live session, sorted."""
