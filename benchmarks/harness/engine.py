@@ -14,15 +14,22 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from benchmarks.harness import children, machine
-from benchmarks.harness.exchange import Exchange
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.002
 HISTORY_POLL_SECONDS = 0.1
+
+
+class Endpoints(Protocol):
+    """An exchange, as far as an engine must know it."""
+
+    ws_endpoint: str
+    rest_endpoint: str
 
 
 class EngineError(RuntimeError):
@@ -47,7 +54,7 @@ class Engine:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Endpoints,
         symbols: Sequence[str],
         core: int | None,
         *,
