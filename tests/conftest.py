@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables of whoever started the tests must not configure what is tested."""
-    known = {settings.variable_of(name) for name in (*settings.keys(), *settings.UNSUPPORTED)}
+    known = {key.variable for key in settings.keys().values()}
     for variable in list(os.environ):
         if variable in known or variable == "CONFIG_PATH":
             monkeypatch.delenv(variable)

@@ -156,12 +156,12 @@ def test_options_win_over_environment_and_that_over_the_file(
 
 
 def test_every_variable_of_the_contract_is_known() -> None:
-    known = {settings.variable_of(name) for name in (*KEYS, *settings.UNSUPPORTED)}
+    known = {settings.variable_of(name) for name in KEYS}
     assert set(FIXED_VARIABLES.split()) <= known
 
 
 def test_variables_are_unique() -> None:
-    variables = [settings.variable_of(name) for name in (*KEYS, *settings.UNSUPPORTED)]
+    variables = [settings.variable_of(name) for name in KEYS]
     assert len(set(variables)) == len(variables)
 
 
@@ -210,7 +210,9 @@ REFUSED_VARIABLES = [
     ("EXCHANGE_LINES", "3", "exchange.lines", "<= 2"),
     ("FEATURE_ENIGMA_ENABLED", "perhaps", "feature.enigma_enabled", "true or false"),
     ("LOG_LEVEL", "loud", "log_level", "debug, info, warning, error"),
-    ("REDIS_ADDR", "localhost:6379", "Redis", "unset REDIS_ADDR"),
+    ("REDIS_ADDR", "redis://localhost", "redis.addr", "HOST:PORT"),
+    ("REDIS_ADDR", "localhost:65536", "redis.addr", "65535"),
+    ("REDIS_DB", "3", "redis.db", "REDIS_ADDR"),
     ("AUTH_MODE", "closed", "auth.mode", "open, required"),
     ("AUTH_MODUS", "required", "AUTH_MODE", "did you mean"),
     ("AUTH_SESSION_IDLE", "31d", "auth.session_idle", "AUTH_SESSION_MAX"),

@@ -19,15 +19,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tradeback.model.address import split_address
 from tradeback.model.config import Config, ExchangeConfig
 from tradeback.model.errors import ConfigError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX
 from tradeback.model.units import format_duration, format_size, parse_duration, parse_size
 
-OPTIONAL = {"influx.url", "influx.token", "mysql.host", "mysql.password", "nats.url"}
+OPTIONAL = {
+    "influx.url", "influx.token", "mysql.host", "mysql.password", "nats.url", "redis.addr", "redis.password",
+}  # fmt: skip
 """Keys that may be empty: there is no such server, or it wants no password."""
 
-SERVERS = {"influx": "influx.url", "mysql": "mysql.host", "nats": "nats.url"}
+SERVERS = {"influx": "influx.url", "mysql": "mysql.host", "nats": "nats.url", "redis": "redis.addr"}
 """Section of a server -> the key that says that there is one; its other keys mean nothing without."""
 
 LISTS = {"server.origins", "server.proxies"}
@@ -35,11 +38,6 @@ LISTS = {"server.origins", "server.proxies"}
 
 WATCHED_PREFIXES = ("AUTH_", "EXCHANGE_", "FEATURE_", "FEED_", "LIMIT_", "SERVER_", "TAPE_")
 """A variable that begins like this and is no key is a typing error, not somebody else's variable."""
-
-UNSUPPORTED = {
-    **dict.fromkeys(("redis.addr", "redis.password", "redis.db"), "Redis store"),
-}
-"""Keys of the contract that this version cannot honour, and what it lacks. Never silently ignored."""
 
 _TRUE, _FALSE = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 _SECRET = re.compile(r"password|token|secret", re.IGNORECASE)
@@ -133,7 +131,7 @@ def _build(given: Mapping[str, _Given], known: Mapping[str, Key]) -> Config:
             ) from None
     config = msgspec.convert(plain, Config)
     _check_relations(config, given, known)
-    _check_servers(config, given)
+    _check_servers(config, given, known)
     return config
 
 
@@ -251,6 +249,8 @@ def _check(name: str, value: Any) -> None:
         _check_endpoint(value, ("http", "https"), ExchangeConfig().rest_endpoint)
     if name == "influx.url" and value:
         _check_endpoint(value, ("http", "https"), "http://localhost:8086")
+    if name == "redis.addr" and value:
+        split_address(value, 6379)
     if name == "nats.url":
         _check_nats(value)
     if isinstance(value, str) and not value and name not in OPTIONAL:
@@ -300,15 +300,14 @@ def _check_relations(config: Config, given: Mapping[str, _Given], known: Mapping
             )
 
 
-def _check_servers(config: Config, given: Mapping[str, _Given]) -> None:
+def _check_servers(config: Config, given: Mapping[str, _Given], known: Mapping[str, Key]) -> None:
     """A key of a server that is not there would be ignored silently: refused, unless it is the default."""
     for section, needed in SERVERS.items():
         if _held(config, tuple(needed.split("."))):
             continue
-        defaults = getattr(Config(), section)
         for name, held in given.items():
-            field = name.removeprefix(f"{section}.")
-            if field != name and getattr(getattr(config, section), field) != getattr(defaults, field):
+            key = known[name]
+            if key.path[0] == section and _held(config, key.path) != key.default:
                 raise ConfigError(
                     f"{held.origin}: {name} means nothing without {needed}; "
                     f"set {variable_of(needed)} or remove {name}"
@@ -322,7 +321,7 @@ def _held(config: Any, path: tuple[str, ...]) -> Any:
 
 
 def _read_environment(environ: Mapping[str, str], known: Mapping[str, Key]) -> dict[str, _Given]:
-    by_variable = {variable_of(name): name for name in (*known, *UNSUPPORTED)}
+    by_variable = {variable_of(name): name for name in known}
     given = {}
     for variable, text in environ.items():
         if not text.strip():
@@ -331,8 +330,6 @@ def _read_environment(environ: Mapping[str, str], known: Mapping[str, Key]) -> d
         origin = f"environment variable {variable}"
         if name in known:
             given[name] = _Given(text, origin)
-        elif name:
-            raise ConfigError(f"{origin}: this version has no {UNSUPPORTED[name]}; unset {variable}")
         elif variable.startswith(WATCHED_PREFIXES):
             near = _nearest(variable, [variable_of(key) for key in known])
             raise ConfigError(
@@ -366,7 +363,7 @@ def _walk(loader: Any, root: Any, path: Path, known: Mapping[str, Key]) -> Itera
     """Keys of the file with their lines, sections opened."""
     import yaml
 
-    sections = {name.partition(".")[0] for name in (*known, *UNSUPPORTED) if "." in name}
+    sections = {name.partition(".")[0] for name in known if "." in name}
     seen: set[str] = set()
 
     def pairs(node: Any, above: str) -> Iterator[tuple[str, Any, str]]:
@@ -388,10 +385,6 @@ def _walk(loader: Any, root: Any, path: Path, known: Mapping[str, Key]) -> Itera
         else:
             found = [] if empty else list(pairs(section_node, section))
         for name, node, origin in found:
-            if name in UNSUPPORTED:
-                raise ConfigError(
-                    f"{origin}: {name}: this version has no {UNSUPPORTED[name]}; remove the key"
-                )
             if name not in known:
                 near = _nearest(name, list(known))
                 raise ConfigError(

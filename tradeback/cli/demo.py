@@ -141,7 +141,7 @@ def _environment() -> dict[str, str]:
     """Ours, without any setting of tradeback: the demo is the same for everybody."""
     from tradeback import settings
 
-    ours = {settings.variable_of(name) for name in (*settings.keys(), *settings.UNSUPPORTED)}
+    ours = {key.variable for key in settings.keys().values()}
     kept = {
         name: value
         for name, value in os.environ.items()

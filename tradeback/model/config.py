@@ -66,6 +66,10 @@ class ExchangeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     """How often the exchange's clock is compared with this machine's."""
     clock_apart_s: Seconds = 0.25
     """Warn when the two are further apart than this and the error of the estimate."""
+    watch_refresh_s: Seconds = 5.0
+    """How often the union of all market watches is read; a change made here is seen at once."""
+    watch_grace_s: Seconds = 300.0
+    """How long a symbol stays subscribed that nobody watches any more."""
 
 
 class TapeConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -122,6 +126,25 @@ class InfluxConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     def __repr__(self) -> str:
         """Without the token."""
         return f"InfluxConfig({self.api}, {self.org}/{self.bucket})"
+
+
+class RedisConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Newest values for other programs and nodes, and a capped stream; none without an address."""
+
+    addr: str = ""
+    """HOST:PORT."""
+    password: str = ""
+    db: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    price_ttl_s: Seconds = 60.0
+    """Prices and levels that no engine puts again for this long expire."""
+    bars_ttl_s: Seconds = 1.0
+    """How long an answer of bars is kept for others."""
+    stream_entries: Positive = 5_000
+    """Entries that the stream `ticks` keeps, about; each holds up to 1,000 records, 14 KB."""
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"RedisConfig({self.addr}/{self.db})"
 
 
 class NatsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -191,6 +214,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     feature: FeatureConfig = msgspec.field(default_factory=FeatureConfig)
     mysql: MysqlConfig = msgspec.field(default_factory=MysqlConfig)
     influx: InfluxConfig = msgspec.field(default_factory=InfluxConfig)
+    redis: RedisConfig = msgspec.field(default_factory=RedisConfig)
     nats: NatsConfig = msgspec.field(default_factory=NatsConfig)
     data_dir: str = "data"
     """Where the tape and the embedded stores live."""

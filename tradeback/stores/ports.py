@@ -143,7 +143,7 @@ class LatestStore(Protocol):
     async def put_prices(
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
     ) -> None:
-        """Keep what is newer than what is kept; price with volume and time, and bid with ask, each for itself.
+        """Keep what is newer than what is there: the trade's values, and bid with ask, each for itself.
 
         They expire unless they are put again in time; what is older than the trade that is kept prolongs
         nothing. `publish`: tell the listeners.
@@ -375,6 +375,9 @@ class Accounts(Protocol):
     async def purge_sessions(self, now_ns: int) -> int:
         """Delete what has expired or ended, with the market watches of anonymous ones. Returns how many."""
 
+    async def live_sessions(self, now_ns: int, after: str, count: int) -> list[SessionRecord]:
+        """Up to `count` live sessions by token hash, behind the one with the hash `after`."""
+
     async def count_sessions(self, now_ns: int) -> int:
         """Live sessions."""
 
@@ -392,6 +395,9 @@ class Accounts(Protocol):
 
     async def watched_by_all(self, now_ns: int) -> list[str]:
         """Symbols in any watch whose owner has a live session, sorted."""
+
+    async def live_watches(self, now_ns: int) -> dict[str, list[str]]:
+        """Every watch whose owner has a live session, by watch id."""
 
     async def setting(self, name: str) -> str | None:
         """A system setting; None when it was never set."""

@@ -1,0 +1,279 @@
+"""What is written to Redis, each by a drain of its own: newest prices with levels, and the stream `ticks`.
+
+Prices and levels are those of the derived state, which the API answers with too: of every batch of the
+tape, the symbols that its records touch, as they are now. After an outage everything is put at once, before
+the tape is looked at. All of it is put again in time before it expires, however quiet a symbol is; so a
+price that is gone means that no engine vouches for it.
+
+The stream gets every record, oldest first, from where the stream itself says that it ends.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradeback.derive.enigma import FIB_NAMES, enigma_rows
+from tradeback.derive.layout import States
+from tradeback.model.clock import Clock
+from tradeback.model.config import Config
+from tradeback.model.errors import StoreError
+from tradeback.model.record import TRADE, Rows
+from tradeback.model.symbols import Symbol
+from tradeback.sinks.drain import Drain
+from tradeback.sinks.drain_ports import Batch, DrainConfig, Source, Written
+from tradeback.stores.latest import latest_redis
+from tradeback.stores.latest_values import NO_TRADE, number
+from tradeback.stores.ports import Levels, Position, Price, StreamBatch
+from tradeback.wire.v2_batch import BatchEncoder, pack
+
+if TYPE_CHECKING:
+    from tradeback.stores.latest_redis import LatestRedis
+
+FLUSH_S = 0.1
+STREAM_ROWS = 1_000
+"""Most records of one entry."""
+SYMBOLS_PER_PUT = 100
+"""Half a millisecond of the loop; between two of them others get their turn."""
+ASK_AGAIN_S = 1.0
+"""A symbol that nobody knows is asked for so often."""
+
+Known = Callable[[], Iterable[Symbol]]
+Open = Callable[[], "LatestRedis"]
+
+
+class DerivedStates(Protocol):
+    """What is asked of `derive.state.Derived`; loop thread only."""
+
+    def latest_all(self) -> States:
+        """A copy of the state of every symbol."""
+
+
+class Symbols:
+    """Symbols by id, asked for again when one is unknown, but not all the time."""
+
+    def __init__(self, known: Known, clock: Clock) -> None:
+        self._known, self._clock = known, clock
+        self._held: dict[int, Symbol] = {}
+        self._asked_ns = -(1 << 62)
+
+    def get(self, symbol_id: int) -> Symbol | None:
+        """The symbol, or None when nobody knows it."""
+        found = self._held.get(symbol_id)
+        if found is None and self._clock.steady_ns() - self._asked_ns > ASK_AGAIN_S * 1e9:
+            self._held = {symbol.id: symbol for symbol in self._known()}
+            self._asked_ns = self._clock.steady_ns()
+            found = self._held.get(symbol_id)
+        return found
+
+
+class _Redis:
+    """What both targets share: a store that is made anew for every `open`."""
+
+    def __init__(self, make: Open) -> None:
+        self._make = make
+        self._store: LatestRedis | None = None
+
+    async def _connect(self) -> "LatestRedis":
+        await self.close()
+        self._store = store = self._make()
+        await store.check()
+        return store
+
+    @property
+    def _opened(self) -> "LatestRedis":
+        if self._store is None:
+            raise StoreError("Redis: the client is closed")
+        return self._store
+
+    async def save(self, position: Position) -> None:
+        """See Target. Nothing to do."""
+
+    async def close(self) -> None:
+        """See Target."""
+        store, self._store = self._store, None
+        if store is not None:
+            await store.close()
+
+
+class PricesTarget(_Redis):
+    """Newest prices and levels."""
+
+    def __init__(
+        self, make: Open, derived: DerivedStates, symbols: Symbols, ttl_s: float, *, enigma: bool = True
+    ) -> None:
+        super().__init__(make)
+        self._derived, self._symbols, self._ttl_s, self._enigma = derived, symbols, ttl_s, enigma
+        self._again: asyncio.Task[None] | None = None
+
+    async def open(self) -> Position | None:
+        """See Target."""
+        await self._connect()
+        await self._put(self._derived.latest_all())
+        self._again = asyncio.get_running_loop().create_task(self._put_again())
+        return None
+
+    async def write(self, batch: Batch) -> Written:
+        """See Target."""
+        states, rows = self._derived.latest_all(), batch.rows
+        touched = states[np.isin(states["symbol_id"], rows["symbol_id"])]
+        await self._put(touched, traded=rows["symbol_id"][rows["kind"] == TRADE])
+        return Written()
+
+    async def close(self) -> None:
+        """See Target."""
+        if self._again is not None:
+            self._again.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._again
+            self._again = None
+        await super().close()
+
+    async def _put_again(self) -> None:
+        """Prolong the life of what does not change. Whether Redis is there is the drain's business."""
+        while True:
+            await asyncio.sleep(self._ttl_s / 3)
+            with contextlib.suppress(StoreError):
+                await self._put(self._derived.latest_all(), publish=False)
+
+    async def _put(
+        self, states: States, *, traded: NDArray[np.uint16] | None = None, publish: bool = True
+    ) -> None:
+        """`traded`: only these have new levels; all, when it is not said."""
+        for start in range(0, len(states), SYMBOLS_PER_PUT):
+            part = states[start : start + SYMBOLS_PER_PUT]
+            moved = part if traded is None else part[np.isin(part["symbol_id"], traded)]
+            levels = levels_from(moved, self._symbols) if self._enigma else []
+            await self._opened.put_prices(prices_from(part, self._symbols), levels, publish=publish)
+
+
+class StreamTarget(_Redis):
+    """All records, as batches of frames."""
+
+    def __init__(self, make: Open, source: Source, symbols: Symbols, entries_max: int) -> None:
+        super().__init__(make)
+        self._source, self._symbols = source, symbols
+        self._rows_max = entries_max * STREAM_ROWS
+        self._encoder = BatchEncoder()
+        self._learned: NDArray[np.bool_] = np.zeros(1 << 16, np.bool_)
+
+    async def open(self) -> Position | None:
+        """See Target. What the stream would not keep anyway is passed over."""
+        store = await self._connect()
+        await asyncio.to_thread(self._encoder.attach)
+        held = self._held(await store.stream_positions())
+        first = max(self._source.oldest_sequence, self._source.next_sequence - self._rows_max)
+        if held is not None and held.sequence + 1 >= first:
+            return held
+        if first <= self._source.oldest_sequence:
+            return None
+        epoch, _ = self._source.read_with_epoch(first - 1, 1)
+        return Position(epoch, first - 1)
+
+    def _held(self, positions: dict[int, int]) -> Position | None:
+        """The furthest position in the stream that is one of this tape: others may write there too."""
+        found = [Position(epoch, last) for epoch, last in positions.items() if self._is_ours(epoch, last)]
+        return max(found, key=lambda position: position.sequence, default=None)
+
+    def _is_ours(self, epoch: int, last: int) -> bool:
+        found, sequence = self._source.resume(epoch, last + 1)
+        if found == epoch or sequence <= last:  # the end of an epoch may be lost with the machine
+            return True
+        if not self._source.oldest_sequence <= last < self._source.next_sequence:
+            return False
+        return self._source.read_with_epoch(last, 1)[0] == epoch
+
+    async def write(self, batch: Batch) -> Written:
+        """See Target."""
+        self._learn(batch.rows)
+        frames = self._encoder.frames(batch.rows, batch.epoch, batch.first_sequence)
+        await self._opened.append(
+            StreamBatch(batch.epoch, batch.first_sequence, batch.last_sequence, pack(frames))
+        )
+        return Written()
+
+    def _learn(self, rows: Rows) -> None:
+        """Grids of symbols that come for the first time."""
+        new = ~self._learned[rows["symbol_id"]]
+        if not new.any():
+            return
+        for symbol_id in np.unique(rows["symbol_id"][new]).tolist():
+            symbol = self._symbols.get(symbol_id)
+            if symbol is not None:
+                self._encoder.learn(symbol_id, symbol.price_precision, symbol.quantity_precision)
+                self._learned[symbol_id] = True
+
+
+def prices_from(states: States, symbols: Symbols) -> list[Price]:
+    """The states as the price route answers them; symbols without a name or any price are left out."""
+    made = []
+    columns = (
+        "symbol_id", "trade_id", "price", "quantity", "exchange_us", "bid", "ask", "quote_recv_ns",
+    )  # fmt: skip
+    values = (states[name].tolist() for name in columns)
+    for symbol_id, trade_id, price, quantity, exchange_us, bid, ask, quote_ns in zip(*values, strict=True):
+        symbol = symbols.get(symbol_id)
+        traded, quoted = trade_id > NO_TRADE, quote_ns > 0
+        if symbol is None or not (traded or quoted):
+            continue
+        made.append(
+            Price(
+                symbol.symbol,
+                number(price) if traded else None,
+                number(bid) if quoted else None,
+                number(ask) if quoted else None,
+                number(quantity) if traded else None,
+                exchange_us // 1_000 if traded else quote_ns // 1_000_000,
+                trade_id,
+                quote_ns // 1_000,
+            )
+        )
+    return made
+
+
+def levels_from(states: States, symbols: Symbols) -> list[Levels]:
+    """The levels of the states that have traded."""
+    made = []
+    rows = enigma_rows(states)
+    columns = (rows[name].tolist() for name in ("symbol_id", "level", "ath", "atl", "fib", "trade_id"))
+    for symbol_id, level, ath, atl, fib, trade_id in zip(*columns, strict=True):
+        symbol = symbols.get(symbol_id)
+        if symbol is not None:
+            fibs = dict(zip(FIB_NAMES, map(number, fib), strict=True))
+            made.append(Levels(symbol.symbol, number(level), number(ath), number(atl), fibs, trade_id))
+    return made
+
+
+def redis_drains(
+    config: Config, source: Source, derived: DerivedStates, known: Known, clock: Clock, log: logging.Logger
+) -> list[Drain]:
+    """The drains into Redis, not started; none when `redis.addr` is empty.
+
+    `source` must end where `derived` does. `known`: all symbols now. Raises StartupError when the client
+    library is not installed.
+    """
+    if not config.redis.addr:
+        return []
+    symbols = Symbols(known, clock)
+    aside = Path(config.data_dir) / "set-aside"
+
+    def make() -> "LatestRedis":
+        return latest_redis(config, clock)
+
+    make()  # connects to nothing, but says what is not installed
+    prices = PricesTarget(
+        make, derived, symbols, config.redis.price_ttl_s, enigma=config.feature.enigma_enabled
+    )
+    stream = StreamTarget(make, source, symbols, config.redis.stream_entries)
+    often = DrainConfig(batch_age_s=FLUSH_S, in_flight=1, latest_only=True)
+    # One at a time: an entry that overtakes another would be taken for its repetition.
+    in_order = DrainConfig(batch_rows=STREAM_ROWS, batch_age_s=FLUSH_S, in_flight=1)
+    return [
+        Drain("redis:prices", source, prices, often, clock, log, aside / "redis-prices.jsonl"),
+        Drain("redis:ticks", source, stream, in_order, clock, log, aside / "redis-ticks.jsonl"),
+    ]

@@ -1,0 +1,289 @@
+"""The role `latest` in Redis: what is kept under which key stands in docs/stores.md.
+
+Prices and levels go by one script per flush, whatever their number: five times as fast as a pipeline of
+SETs, and newer values win, whoever writes and however late. A batch and the position of the stream go by
+one script too, so that a batch that is repeated stands in the stream once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from redis import exceptions as said
+
+from tradeback.model.clock import Clock
+from tradeback.model.config import RedisConfig
+from tradeback.stores.latest_values import (
+    ENDED_CHANNEL,
+    PRICES_CHANNEL,
+    levels_bytes,
+    levels_of,
+    message_of,
+    price_bytes,
+    price_of,
+    prices_of,
+    session_bytes,
+    session_of,
+)
+from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch
+from tradeback.stores.redis_client import RedisClient
+
+KEYS_PER_CALL: Final = 1_000
+"""Of one script: other clients of the server wait meanwhile, 3 ms at the most."""
+WATCHES_PER_CALL: Final = 200
+STREAM: Final = "ticks"
+POSITIONS: Final = "ticks:positions"
+WATCH_INDEX: Final = "marketwatches"
+LISTEN_LOOK_S: Final = 0.5
+LISTEN_RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+NEWEST: Final = """
+local function ids(value)
+  local trade, quote = string.match(value, '^{"trade_id":(%-?%d+),"quote_us":(%d+),')
+  if trade then return tonumber(trade), tonumber(quote) end
+  return tonumber(string.match(value, '^{"trade_id":(%-?%d+),') or '-2'), 0
+end
+local function joined(trade_side, quote_side)
+  local trade, middle = string.match(trade_side, '^{"trade_id":(%-?%d+),"quote_us":%d+,(.-),"bid":')
+  local quote, rest = string.match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
+  return '{"trade_id":' .. trade .. ',"quote_us":' .. quote .. ',' .. middle .. ',' .. rest
+end
+local ttl, held = ARGV[1], redis.call('MGET', unpack(KEYS))
+for i = 1, #KEYS do
+  local new, old, prolongs = ARGV[i + 3], held[i], true
+  if old and old ~= new then
+    local new_trade, new_quote = ids(new)
+    local old_trade, old_quote = ids(old)
+    if old_trade > new_trade then
+      prolongs = false
+      if old_quote >= new_quote then new = nil else new = joined(old, new) end
+    elseif old_quote > new_quote then
+      prolongs = false
+      new = joined(new, old)
+    end
+  end
+  if prolongs then
+    redis.call('SET', KEYS[i], new, 'PX', ttl)
+  elseif new then
+    redis.call('SET', KEYS[i], new, 'KEEPTTL')
+  end
+end
+if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+"""
+"""KEYS of values; ARGV: ms to live, channel, message or nothing, the values. See latest_values.newer_of."""
+
+APPEND: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
+local held = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
+if held >= tonumber(ARGV[3]) then return 0 end
+if held >= tonumber(ARGV[2]) then return redis.error_reply('OVERLAP with the stream') end
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*',
+  'epoch', ARGV[1], 'first', ARGV[2], 'last', ARGV[3], 'frames', ARGV[5])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+return 1
+"""
+"""KEYS: stream, positions; ARGV: epoch, first, last, entries to keep, frames. 0: it is in the stream."""
+
+
+class LatestRedis:
+    """`ports.LatestStore` in one database. Loop thread only; connects when first asked."""
+
+    def __init__(self, config: RedisConfig, clock: Clock, *, watch_ttl_s: float = 300.0) -> None:
+        self.client = RedisClient(config)
+        self._clock, self._config = clock, config
+        self._price_ttl_ms, self._bars_ttl_ms = int(config.price_ttl_s * 1e3), int(config.bars_ttl_s * 1e3)
+        self._watch_ttl_ms = int(watch_ttl_s * 1e3)
+        self._newest: Any = None
+        self._append: Any = None
+        self._closed = asyncio.Event()
+
+    async def check(self) -> dict[str, Any]:
+        """Raises StoreError with the remedy when Redis is away or cannot be used; what it says of itself."""
+        return await self.client.check()
+
+    async def put_prices(
+        self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
+    ) -> None:
+        """See `ports.LatestStore`."""
+        named = [(price.symbol, price_bytes(price)) for price in prices]
+        for start in range(0, len(named), KEYS_PER_CALL):
+            part = named[start : start + KEYS_PER_CALL]
+            message = message_of(part) if publish else b""
+            await self._put([f"price:{name}" for name, _ in part], [data for _, data in part], message)
+        for start in range(0, len(levels), KEYS_PER_CALL):
+            some = levels[start : start + KEYS_PER_CALL]
+            await self._put([f"enigma:{each.symbol}" for each in some], list(map(levels_bytes, some)), b"")
+
+    async def _put(self, keys: list[str], values: list[bytes], message: bytes) -> None:
+        def work(client: Any) -> Any:
+            if self._newest is None:
+                self._newest = client.register_script(NEWEST)
+            return self._newest(keys, [self._price_ttl_ms, PRICES_CHANNEL, message, *values], client)
+
+        await self.client.run(work)
+
+    async def prices(self, symbols: Sequence[str]) -> dict[str, Price]:
+        """See `ports.LatestStore`."""
+        if not symbols:
+            return {}
+        held = await self.client.run(lambda client: client.mget([f"price:{name}" for name in symbols]))
+        pairs = zip(symbols, held, strict=True)
+        found = ((name, price_of(name, data)) for name, data in pairs if data is not None)
+        return {name: price for name, price in found if price is not None}
+
+    async def levels(self, symbol: str) -> Levels | None:
+        """See `ports.LatestStore`."""
+        data = await self._get(f"enigma:{symbol}")
+        return None if data is None else levels_of(symbol, data)
+
+    def listen_prices(self) -> AsyncIterator[list[Price]]:
+        """See `ports.LatestStore`."""
+        return self._prices_from(self._listen(PRICES_CHANNEL))
+
+    async def _prices_from(self, messages: AsyncIterator[bytes]) -> AsyncIterator[list[Price]]:
+        async for message in messages:
+            found = prices_of(message)
+            if found:
+                yield found
+
+    async def put_bars(self, symbol: str, resolution: str, answer: bytes) -> None:
+        """See `ports.LatestStore`."""
+        key = f"cache:bars:{symbol}:{resolution}"
+        await self.client.run(lambda client: client.set(key, answer, px=self._bars_ttl_ms))
+
+    async def bars(self, symbol: str, resolution: str) -> bytes | None:
+        """See `ports.LatestStore`."""
+        return await self._get(f"cache:bars:{symbol}:{resolution}")
+
+    async def put_session(self, token_hash: str, session: SharedSession) -> None:
+        """See `ports.LatestStore`."""
+        key, left_ms = f"session:{token_hash}", session.expires_at - self._clock.wall_ns() // 1_000_000
+        if left_ms > 0:
+            data = session_bytes(session)
+            await self.client.run(lambda client: client.set(key, data, px=left_ms))
+        else:
+            await self.client.run(lambda client: client.delete(key))
+
+    async def session(self, token_hash: str) -> SharedSession | None:
+        """See `ports.LatestStore`."""
+        data = await self._get(f"session:{token_hash}")
+        return None if data is None else session_of(data)
+
+    async def drop_session(self, token_hash: str) -> None:
+        """See `ports.LatestStore`."""
+
+        async def work(client: Any) -> None:
+            async with client.pipeline(transaction=True) as pipe:
+                pipe.delete(f"session:{token_hash}")
+                pipe.publish(ENDED_CHANNEL, token_hash)
+                await pipe.execute()
+
+        await self.client.run(work)
+
+    def listen_ended(self) -> AsyncIterator[str]:
+        """See `ports.LatestStore`."""
+        return self._texts_from(self._listen(ENDED_CHANNEL))
+
+    async def _texts_from(self, messages: AsyncIterator[bytes]) -> AsyncIterator[str]:
+        async for message in messages:
+            yield message.decode("utf-8", "replace")
+
+    async def put_watches(self, watches: Mapping[str, Sequence[str]]) -> None:
+        """See `ports.LatestStore`."""
+        named = list(watches.items())
+        for start in range(0, len(named), WATCHES_PER_CALL):
+            part = named[start : start + WATCHES_PER_CALL]
+            until_ms = self._clock.wall_ns() // 1_000_000 + self._watch_ttl_ms
+            await self.client.run(partial(self._put_part, part, until_ms))
+
+    async def _put_part(self, part: list[tuple[str, Sequence[str]]], until_ms: int, client: Any) -> None:
+        async with client.pipeline(transaction=True) as pipe:
+            for watch_id, symbols in part:
+                key = f"marketwatch:{watch_id}"
+                pipe.delete(key)
+                if symbols:
+                    pipe.sadd(key, *symbols)
+                    pipe.pexpire(key, self._watch_ttl_ms)
+                    pipe.zadd(WATCH_INDEX, {watch_id: until_ms})
+                else:
+                    pipe.zrem(WATCH_INDEX, watch_id)
+            await pipe.execute()
+
+    async def watch(self, watch_id: str) -> list[str]:
+        """See `ports.LatestStore`."""
+        found = await self.client.run(lambda client: client.smembers(f"marketwatch:{watch_id}"))
+        return sorted(member.decode("utf-8", "replace") for member in found)
+
+    async def watched_by_all(self) -> frozenset[str]:
+        """See `ports.LatestStore`."""
+        return await self.client.run(self._union)
+
+    async def _union(self, client: Any) -> frozenset[str]:
+        await client.zremrangebyscore(WATCH_INDEX, "-inf", self._clock.wall_ns() // 1_000_000)
+        ids = [name.decode("utf-8", "replace") for name in await client.zrange(WATCH_INDEX, 0, -1)]
+        found: set[bytes] = set()
+        for start in range(0, len(ids), KEYS_PER_CALL):
+            part = ids[start : start + KEYS_PER_CALL]
+            found |= set(await client.sunion([f"marketwatch:{watch_id}" for watch_id in part]))
+        return frozenset(member.decode("utf-8", "replace") for member in found)
+
+    async def append(self, batch: StreamBatch) -> bool:
+        """See `ports.LatestStore`. Raises Refused when a part of the batch is in the stream already."""
+        values = [batch.epoch, batch.first, batch.last, self._config.stream_entries, batch.frames]
+
+        def work(client: Any) -> Any:
+            if self._append is None:
+                self._append = client.register_script(APPEND)
+            return self._append([STREAM, POSITIONS], values, client)
+
+        return bool(await self.client.run(work))
+
+    async def stream_positions(self) -> dict[int, int]:
+        """See `ports.LatestStore`."""
+        if not await self.client.run(lambda client: client.exists(STREAM)):
+            return {}
+        found = await self.client.run(lambda client: client.hgetall(POSITIONS))
+        return {int(epoch): int(last) for epoch, last in found.items()}
+
+    async def read_stream(self, after: str = "0", count: int = 100) -> list[tuple[str, StreamBatch]]:
+        """See `ports.LatestStore`."""
+        first = f"({after}" if after != "0" else "-"
+        found = await self.client.run(lambda client: client.xrange(STREAM, first, "+", count))
+        return [(entry_id.decode(), _batch(fields)) for entry_id, fields in found]
+
+    async def close(self) -> None:
+        """See `ports.LatestStore`."""
+        self._closed.set()
+        await self.client.close()
+
+    async def _get(self, key: str) -> bytes | None:
+        found: bytes | None = await self.client.run(lambda client: client.get(key))
+        return found
+
+    async def _listen(self, channel: str) -> AsyncIterator[bytes]:
+        """Messages of a channel until `close`, over any number of lost connections."""
+        failures = 0
+        while not self._closed.is_set():
+            client = self.client.listener()
+            try:
+                async with client.pubsub(ignore_subscribe_messages=True) as listening:
+                    await listening.subscribe(channel)
+                    while not self._closed.is_set():
+                        message = await listening.get_message(timeout=LISTEN_LOOK_S)
+                        failures = 0
+                        if message is not None:
+                            yield message["data"]
+            except (said.RedisError, OSError):
+                delay_s = LISTEN_RETRY_S[min(failures, len(LISTEN_RETRY_S) - 1)]
+                failures += 1
+                try:
+                    await asyncio.wait_for(self._closed.wait(), delay_s)
+                except TimeoutError:
+                    continue
+            finally:
+                await client.aclose()
+
+
+def _batch(fields: Mapping[bytes, bytes]) -> StreamBatch:
+    return StreamBatch(int(fields[b"epoch"]), int(fields[b"first"]), int(fields[b"last"]), fields[b"frames"])
