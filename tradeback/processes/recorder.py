@@ -8,6 +8,7 @@ on from the position that stands in the store, beside what was written with it.
 import asyncio
 import io
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +96,21 @@ class Recorder:
 
     def _start_drains(self) -> None:
         """The servers that are configured, each behind a cursor of its own."""
-        if not self._config.influx.url:
-            return
-        from tradeback.sinks.influx import influx_drains
+        config, clock, log = self._config, SystemClock(), logging.getLogger("tradeback.sinks")
+        if config.influx.url:
+            from tradeback.sinks.influx import influx_drains
 
-        def known() -> list[tuple[int, str]]:
-            return [(symbol.id, symbol.symbol) for symbol in symbols_of(self._folder)]
+            def named() -> list[tuple[int, str]]:
+                return [(symbol.id, symbol.symbol) for symbol in symbols_of(self._folder)]
 
-        log = logging.getLogger("tradeback.sinks")
-        self._drains = influx_drains(self._config, self._reader, self.store, known, SystemClock(), log)
+            self._drains += influx_drains(config, self._reader, self.store, named, clock, log)
+        if config.redis.addr:
+            from tradeback.sinks.drain_until import Until
+            from tradeback.sinks.redis import redis_drains
+
+            folded = Until(self._reader, lambda: self.tape.next_sequence)
+            known = partial(symbols_of, self._folder)
+            self._drains += redis_drains(config, folded, self.derived, known, clock, log)
         for drain in self._drains:
             drain.start()
             self._reporter.components.append(drain)

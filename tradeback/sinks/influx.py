@@ -21,6 +21,7 @@ from tradeback.model.config import Config
 from tradeback.model.record import SEED_BAR, SEED_BAR_MORE, TRADE, Rows
 from tradeback.sinks.drain import Drain
 from tradeback.sinks.drain_ports import Batch, BatchRefused, DrainConfig, Rejected, Source, Written
+from tradeback.sinks.drain_until import Until
 from tradeback.stores.influx_client import WriteRefused
 from tradeback.stores.influx_lines import (
     QUOTE_BACK_ROWS,
@@ -181,31 +182,11 @@ def _slots(times_us: "np.ndarray[tuple[int], np.dtype[np.int64]]", resolution: i
     return runs
 
 
-class Behind:
+class Behind(Until):
     """A tape that ends where the series store's position does."""
 
     def __init__(self, source: Source, store: SeriesRead) -> None:
-        self._source, self._store = source, store
-
-    @property
-    def oldest_sequence(self) -> int:
-        """See Source."""
-        return self._source.oldest_sequence
-
-    @property
-    def next_sequence(self) -> int:
-        """See Source."""
-        return min(self._source.next_sequence, self._store.position().sequence + 1)
-
-    def read_with_epoch(self, sequence: int, rows_max: int) -> tuple[int, Rows]:
-        """See Source."""
-        room = self.next_sequence - sequence
-        epoch, rows = self._source.read_with_epoch(sequence, max(1, min(rows_max, room)))
-        return epoch, rows[: max(0, room)]
-
-    def resume(self, epoch: int, sequence: int) -> tuple[int, int]:
-        """See Source."""
-        return self._source.resume(epoch, sequence)
+        super().__init__(source, lambda: store.position().sequence + 1)
 
 
 def influx_drains(
