@@ -111,6 +111,14 @@ class Recorder:
             folded = Until(self._reader, lambda: self.tape.next_sequence)
             known = partial(symbols_of, self._folder)
             self._drains += redis_drains(config, folded, self.derived, known, clock, log)
+        if config.nats.url:
+            from tradeback.sinks.drain_until import Until
+            from tradeback.sinks.nats import nats_drains
+
+            folded = Until(self._reader, lambda: self.tape.next_sequence)
+            known = partial(symbols_of, self._folder)
+            levels = self.derived.enigma
+            self._drains += nats_drains(config, self._reader, folded, self.store, known, levels, clock, log)
         for drain in self._drains:
             drain.start()
             self._reporter.components.append(drain)

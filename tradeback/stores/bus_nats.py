@@ -31,6 +31,7 @@ PING_S = 3
 """How often the server is asked for a sign of life; two that stay away end the connection."""
 BUFFER_BYTES = 8 * 1024 * 1024
 CLOSE_S = 1.0
+FLUSH_S = 5
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 DROPS_TOLD_S = 10.0
 """Lost messages of slow readers are logged once in this time."""
@@ -285,6 +286,13 @@ class NatsBus:
         """It has ended."""
         with contextlib.suppress(ValueError):
             self._subscriptions.remove(subscription)
+
+    async def flush(self) -> None:
+        """Until the server has everything that was published. Raises StoreError when it does not say so."""
+        try:
+            await self.client.flush(FLUSH_S)
+        except nats.errors.Error as error:
+            raise StoreError(explain(error, self.server)) from error
 
     # For those who need more than the role: JetStream.
 

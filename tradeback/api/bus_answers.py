@@ -1,0 +1,175 @@
+"""Requests on the bus, answered from what the REST routes answer from.
+
+| subject                 | payload (JSON)                                | answer                           |
+|-------------------------|-----------------------------------------------|----------------------------------|
+| `tradeback.req.price`   | `{"symbol"}`                                  | as `GET /symbols/{symbol}/price` |
+| `tradeback.req.bars`    | `{"symbol","resolution","from","to","limit"}` | as `GET /symbols/{symbol}/bars`  |
+| `tradeback.req.symbols` | nothing                                       | as `GET /symbols`                |
+
+One node of all that listen answers (queue group `tradeback`); `tradeback.req.price.<node>` asks a certain
+one. An error is `{"error":{"code","message"}}`, as over HTTP.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import orjson
+
+from tradeback.api.context import ServingContext
+from tradeback.api.errors import ApiError
+from tradeback.api.shapes import bars_json, price_json, symbol_json
+from tradeback.derive.bars import is_whole
+from tradeback.derive.layout import RESOLUTIONS
+from tradeback.model.errors import TradebackError
+from tradeback.model.symbols import Symbol
+from tradeback.ops.health import ComponentHealth
+from tradeback.ops.metrics import Family
+from tradeback.stores.ports import Bus, Message, Subscription
+
+QUEUE = "tradeback"
+BARS_MAX = 5_000
+"""So many bars are well below the server's limit on a message."""
+ALWAYS_S = 1 << 42
+"""Later than any bar."""
+
+Ask = dict[str, Any]
+
+_log = logging.getLogger("tradeback.api.bus")
+
+
+class BusAnswers:
+    """Over one context. `start`, `stop`; connecting is the bus's business."""
+
+    def __init__(self, context: ServingContext, bus: Bus, node: str) -> None:
+        self._context, self._bus, self._node = context, bus, node
+        self._subscriptions: list[Subscription] = []
+        self.asked: dict[str, int] = {}
+        self.refused = 0
+        self._since_ns = time.time_ns()
+
+    async def start(self) -> None:
+        """Connect in the background, and answer from then on."""
+        await self._bus.start()
+        verbs: dict[str, Callable[[Ask], Awaitable[Any]]] = {
+            "price": self._price,
+            "bars": self._bars,
+            "symbols": self._symbols,
+        }
+        for verb, answer in verbs.items():
+            self.asked[verb] = 0
+            call = partial(self._answer, verb, answer)
+            self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}", call, queue=QUEUE))
+            self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}.{self._node}", call))
+
+    async def stop(self) -> None:
+        """No more answers; the connection is closed."""
+        for subscription in self._subscriptions:
+            await subscription.end()
+        await self._bus.close()
+
+    async def _answer(self, verb: str, answer: Callable[[Ask], Awaitable[Any]], message: Message) -> bytes:
+        self.asked[verb] += 1
+        try:
+            return orjson.dumps(await answer(_ask_of(message.payload)))
+        except ApiError as error:
+            self.refused += 1
+            return _error(error.code, str(error))
+        except TradebackError as error:
+            self.refused += 1
+            _log.warning("a request for %s cannot be answered: %s", verb, error)
+            return _error("not_ready", "this cannot be answered now; try again in a moment")
+
+    async def _symbols(self, ask: Ask) -> Any:
+        return [symbol_json(symbol) for symbol in self._context.symbols]
+
+    async def _price(self, ask: Ask) -> Any:
+        symbol = self._symbol(ask)
+        if self._context.derived is None:
+            raise _starting()
+        state = self._context.derived.latest(symbol.id)
+        found = price_json(symbol, state) if state is not None else None
+        if found is None:
+            raise ApiError(503, "not_ready", f"no price of {symbol.symbol} is known yet: no trade has come")
+        return found
+
+    async def _bars(self, ask: Ask) -> Any:
+        symbol = self._symbol(ask)
+        context = self._context
+        if not context.config.feature.aggregation_enabled:
+            raise ApiError(
+                404, "disabled", "bars are switched off here: FEATURE_AGGREGATION_ENABLED is false"
+            )
+        if context.series is None:
+            raise _starting()
+        name = ask.get("resolution", "1m")
+        if name not in RESOLUTIONS:
+            raise _bad(f"resolution is {str(name)[:40]!r}; it must be one of {', '.join(RESOLUTIONS)}")
+        from_s, to_s = _whole(ask, "from", 0, ALWAYS_S), _whole(ask, "to", ALWAYS_S, ALWAYS_S)
+        limit = _whole(ask, "limit", BARS_MAX, BARS_MAX)
+        ledger = context.gaps.ledger if context.gaps is not None else None
+        fills = ledger.fills if ledger is not None else 0
+        rows, complete = await context.series.bars(
+            symbol.id, RESOLUTIONS.index(name), from_s, to_s, limit, newest=True
+        )
+        if ledger is not None and ledger.fills == fills:
+            complete = complete | is_whole(rows) & ledger.proved(symbol.id, rows["first_id"], rows["last_id"])
+        return {"bars": bars_json(rows, complete)}
+
+    def _symbol(self, ask: Ask) -> Symbol:
+        name = ask.get("symbol")
+        if not isinstance(name, str) or not name:
+            raise _bad('name the symbol: {"symbol":"BTCUSDT"}')
+        symbol = self._context.symbols.find(name)
+        if symbol is None:
+            raise ApiError(
+                404, "unknown_symbol", f"no symbol {name[:40]!r}; tradeback.req.symbols lists them"
+            )
+        return symbol
+
+    def health(self) -> ComponentHealth:
+        """That of the connection."""
+        return self._bus.health()
+
+    def collect(self) -> Iterator[Family]:
+        """Requests by verb."""
+        family = Family("tradeback_bus_requests", "counter", "Requests on the bus that were answered.")
+        for verb, count in self.asked.items():
+            family.add(count, verb=verb)
+        yield family
+        text = "Requests on the bus that were answered by an error."
+        yield Family("tradeback_bus_requests_refused", "counter", text).add(self.refused)
+
+
+def _ask_of(payload: bytes) -> Ask:
+    try:
+        ask = orjson.loads(payload) if payload.strip() else {}
+    except orjson.JSONDecodeError:
+        ask = None
+    if not isinstance(ask, dict):
+        raise _bad("the payload is no JSON object")
+    return ask
+
+
+def _whole(ask: Ask, name: str, default: int, largest: int) -> int:
+    """A whole number from 0 to `largest`."""
+    value = ask.get(name, default)
+    if value is None:
+        return default
+    if type(value) is not int or not 0 <= value <= largest:
+        raise _bad(f"{name} is {str(value)[:40]!r}; it must be a whole number from 0 to {largest}")
+    return int(value)
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError(400, "bad_request", message)
+
+
+def _starting() -> ApiError:
+    return ApiError(503, "not_ready", "the engine is still starting; try again in a moment")
+
+
+def _error(code: str, message: str) -> bytes:
+    return orjson.dumps({"error": {"code": code, "message": message}})
