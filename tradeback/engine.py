@@ -35,6 +35,7 @@ from tradeback.tape.reader import TapeReader
 from tradeback.tape.writer import Tape
 
 if TYPE_CHECKING:
+    from tradeback.derive.state import Derived
     from tradeback.parts import Parts
     from tradeback.processes.hub import Hub
 
@@ -223,28 +224,44 @@ class Engine:
         if hub is not None:
             self._closing.append(hub.close)
             hub.start(feed.path, self.tape.next_sequence)
-        elif self.config.influx.url:
-            self._start_drains(context, series)
+        else:
+            self._start_drains(context, series, parts.derived)
+        if self.config.nats.url:
+            await self._answer_on_bus(context)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
         self._closing.append(parts.stop)
         parts.start(self._fail)
 
-    def _start_drains(self, context: ServingContext, series: SeriesSqlite) -> None:
+    def _start_drains(self, context: ServingContext, series: SeriesSqlite, derived: "Derived") -> None:
         """The servers that are configured, each behind a cursor of its own. The recorder's work otherwise."""
-        from tradeback.sinks.influx import influx_drains
+        from tradeback.sinks.servers import server_drains
 
-        def known() -> list[tuple[int, str]]:
-            return [(symbol.id, symbol.symbol) for symbol in self.symbols]
-
-        log = logging.getLogger("tradeback.sinks")
-        assert context.reader is not None
-        for drain in influx_drains(self.config, context.reader, series, known, self.clock, log):
+        tape, reader = self.tape, context.reader
+        assert tape is not None
+        assert reader is not None
+        drains = server_drains(
+            self.config, reader, lambda: tape.next_sequence, series, derived, lambda: self.symbols, self.clock
+        )
+        for drain in drains:
             drain.start()
             self._closing.append(drain.stop)
             context.components.append(drain)
             context.collectors.append(drain)
+
+    async def _answer_on_bus(self, context: ServingContext) -> None:
+        """Requests of other nodes and programs, from what the HTTP routes answer from."""
+        from tradeback.api.bus_answers import BusAnswers
+        from tradeback.stores.bus import open_bus
+
+        node = self.config.nats.node
+        bus = open_bus(self.config, logging.getLogger("tradeback.bus"), f"tradeback {node} answers")
+        answers = BusAnswers(context, bus, node)
+        self._closing.append(answers.stop)
+        await answers.start()
+        context.components.append(answers)
+        context.collectors.append(answers)
 
     def _note_refusal(self, reason: str | None) -> None:
         if self._tape_health is not None:

@@ -7,7 +7,6 @@ on from the position that stands in the store, beside what was written with it.
 
 import asyncio
 import io
-import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from tradeback.processes.series import pack_bars
 from tradeback.processes.setup import Setup, socket_of
 from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import SLICE_ROWS, restore
+from tradeback.sinks.servers import server_drains
 from tradeback.stores import series_lock
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import RecordsGone, TapeReader
@@ -96,29 +96,16 @@ class Recorder:
 
     def _start_drains(self) -> None:
         """The servers that are configured, each behind a cursor of its own."""
-        config, clock, log = self._config, SystemClock(), logging.getLogger("tradeback.sinks")
-        if config.influx.url:
-            from tradeback.sinks.influx import influx_drains
-
-            def named() -> list[tuple[int, str]]:
-                return [(symbol.id, symbol.symbol) for symbol in symbols_of(self._folder)]
-
-            self._drains += influx_drains(config, self._reader, self.store, named, clock, log)
-        if config.redis.addr:
-            from tradeback.sinks.drain_until import Until
-            from tradeback.sinks.redis import redis_drains
-
-            folded = Until(self._reader, lambda: self.tape.next_sequence)
-            known = partial(symbols_of, self._folder)
-            self._drains += redis_drains(config, folded, self.derived, known, clock, log)
-        if config.nats.url:
-            from tradeback.sinks.drain_until import Until
-            from tradeback.sinks.nats import nats_drains
-
-            folded = Until(self._reader, lambda: self.tape.next_sequence)
-            known = partial(symbols_of, self._folder)
-            levels = self.derived.enigma
-            self._drains += nats_drains(config, self._reader, folded, self.store, known, levels, clock, log)
+        known = partial(symbols_of, self._folder)
+        self._drains = server_drains(
+            self._config,
+            self._reader,
+            lambda: self.tape.next_sequence,
+            self.store,
+            self.derived,
+            known,
+            SystemClock(),
+        )
         for drain in self._drains:
             drain.start()
             self._reporter.components.append(drain)
