@@ -31,6 +31,12 @@ def medians(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: median(repeat[name] for repeat in repeats if name in repeat) for name in names}
 
 
+def best(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The least of every figure: of times of the same work, as others on the machine can only add to them."""
+    names = dict.fromkeys(name for repeat in repeats for name in repeat)
+    return {name: min(repeat[name] for repeat in repeats if name in repeat) for name in names}
+
+
 def ratio(value: float, base: float) -> float:
     """value / base; NaN when the base is 0, so that a failed baseline never looks like a result."""
     return value / base if base else float("nan")
