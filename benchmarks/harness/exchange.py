@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -194,11 +194,14 @@ class Exchange:
         """Start it on `core`."""
         self.symbols = list(symbols)
         self.frames = trade_frames(self.symbols[:10])
-        self.child = Child(core, _process, self.symbols, tls)
+        self.child = self._start(core, tls)
         self.stream_port, self.rest_port = self.child.hello
         scheme = "wss" if tls else "ws"
         self.ws_endpoint = f"{scheme}://127.0.0.1:{self.stream_port}"
         self.rest_endpoint = f"http://127.0.0.1:{self.rest_port}"
+
+    def _start(self, core: int, tls: Certificate | None) -> Child:
+        return Child(core, _process, self.symbols, tls)
 
     def do(self, command: str, *arguments: Any, timeout_s: float = 120.0) -> Any:
         """Run a command of the process and wait for its result."""
@@ -224,7 +227,7 @@ class Exchange:
         """End it."""
         self.child.close()
 
-    def __enter__(self) -> "Exchange":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -108,9 +108,8 @@ class RestServer:
         """(status, body) of one GET."""
         self.requests += 1
         self.last_request_s = time.monotonic()
-        parts = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        match parts.path:
+        path, query = self.parts(target)
+        match path:
             case "/api/v3/ping":
                 return 200, b"{}"
             case "/api/v3/time":
@@ -122,6 +121,12 @@ class RestServer:
                 start = int(query.get("startTime", 0))
                 return 200, klines(query["interval"], start, end // 1000 * 1000, int(query.get("limit", 500)))
         return 404, b'{"code":-1000,"msg":"not part of this fake exchange"}'
+
+    @staticmethod
+    def parts(target: str) -> tuple[str, dict[str, str]]:
+        """Path and query of a request."""
+        found = urlsplit(target)
+        return found.path, {name: values[-1] for name, values in parse_qs(found.query).items()}
 
     def _asked(self, query: dict[str, str]) -> list[str]:
         if "symbols" in query:

@@ -1,4 +1,4 @@
-"""Subscribers of the v1 feed: handshake and subscribe in Python, reading in C."""
+"""Subscribers of the feed: handshake and subscribe in Python, reading in C."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,18 @@ FRAMES_BEFORE_REPLY = 100
 
 
 def open_one(port: int, names: Sequence[str]) -> tuple[Wire, dict[str, int]]:
-    """A connected, subscribed client and the wire ids of its symbols. Raises ConnectionError."""
+    """A connected, subscribed client of v1 and the wire ids of its symbols. Raises ConnectionError."""
     wire = connect(port, FEED_PATH)
     if not names:
         return wire, {}
+    return wire, {name: int(about["id"]) for name, about in subscribe(wire, names).items()}
+
+
+def subscribe(wire: Wire, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Subscribe to trades; what the feed says of each symbol. Raises ConnectionError.
+
+    The stream stands at the start of a frame then, as the C readers need it.
+    """
     wire.sock.sendall(client_frame(json.dumps({"type": "subscribe", "symbols": list(names)}).encode()))
     for _ in range(FRAMES_BEFORE_REPLY):
         opcode, payload = wire.frame()
@@ -26,9 +34,10 @@ def open_one(port: int, names: Sequence[str]) -> tuple[Wire, dict[str, int]]:
         if reply["type"] == "error":
             raise ConnectionError(f"the feed refuses: {payload!r}")
         if reply["type"] == "subscribed":
-            while wire.rest:  # the C reader must start at the start of a frame
+            while wire.rest:
                 wire.frame()
-            return wire, {name: int(about["id"]) for name, about in reply["symbols"].items()}
+            described: dict[str, dict[str, int]] = reply["symbols"]
+            return described
     raise ConnectionError("the feed does not answer a subscribe")
 
 

@@ -14,6 +14,7 @@ from benchmarks.harness.native import Ints, Layout
 FIRST_ID = 1_000_000_000
 """Id of the first trade of every symbol: 10 digits."""
 PRICE_STEPS, PRICE_STRIDE = 1_000_000, 7_919
+STAMP_OFFSET = 1_000_000_000_000
 """As in wire_ends.h."""
 NAMED = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "TRX", "DOT", "LTC", "UNI")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

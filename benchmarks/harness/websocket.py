@@ -84,14 +84,15 @@ def client_frame(payload: bytes, opcode: int = TEXT) -> bytes:
     return head + mask + mask_bytes(payload, mask)
 
 
-def connect(port: int, path: str, timeout_s: float = 10.0) -> Wire:
+def connect(port: int, path: str, timeout_s: float = 10.0, subprotocol: str = "") -> Wire:
     """Connect and shake hands as a client. Raises ConnectionError when the server refuses."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
+    asked = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     sock.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{asked}\r\n".encode()
     )
     wire = Wire(sock)
     head = wire.head()

@@ -1,0 +1,234 @@
+"""What a client notices of faults: one-way latency while all is well, while single connections are cut, and
+while ids that all lines have lost are repaired.
+
+Two lines, 10,000 trades a second on each, one v2 subscriber. The sender writes the time into the trade's
+quantity. Runs follow each other in one engine: calm, cuts, calm, lost ids. All ratios are to the calm runs of
+the same engine. Trades that REST brought have no place among the latencies; how long their repair took is a
+column of its own, and every trade must have come once.
+"""
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import machine
+from benchmarks.harness.broken_exchange import TRADES_MAX, BrokenExchange, Play, Played
+from benchmarks.harness.engine import Engine
+from benchmarks.harness.kept_frames import KeptFrames, keep_feed
+from benchmarks.harness.native import Ints, build
+from benchmarks.harness.options import Options
+from benchmarks.harness.report import Check, Column, Report, Row
+from benchmarks.harness.stats import medians, percentiles_us, ratio
+from benchmarks.harness.trades import symbol_names
+from benchmarks.path_end_to_end import QUIET_HELD_UP, QUIET_LATE_US, SETTLE_SECONDS
+
+NAME = "path_faults"
+TITLE = "Calm, cuts of single connections, ids lost on all lines: one-way latency of one v2 subscriber in us"
+SYMBOLS = 10
+RATE = 10_000
+CUTS_PER_SECOND = 8.0
+LOSSES_PER_SECOND, IDS_PER_LOSS = 3.0, 20
+HISTORY_SECONDS_MAX = 20.0
+COMPLETE_SECONDS_MAX = 60.0
+"""How long the repair of the last gap may take."""
+AFTERWARDS_SECONDS = 0.3
+"""How long doubles are waited for when everything is there."""
+CALM, CUTS, LOST = "calm", "single connections cut", "ids lost on all lines"
+RUNS = (CALM, CUTS, CALM, LOST)
+TARGET = 1.5
+SETTINGS = {
+    "EXCHANGE_LINES": "2",
+    # A connection that is cut again within backoff_max waits longer each time: here all of them are.
+    "EXCHANGE_BACKOFF_FIRST": "50ms",
+    "EXCHANGE_BACKOFF_MAX": "100ms",
+    # So that repair falls into the run also where that is short.
+    "EXCHANGE_GAP_AFTER": "250ms",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the subscriber saw it. `wrong`: what should not be, in words."""
+
+    latency_ns: Ints
+    repair_s: NDArray[np.float64]
+    lost: int
+    doubled: int
+    wrong: list[str]
+
+
+@dataclass
+class Runs:
+    """Everything that was measured, by name of the run."""
+
+    figures: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    totals: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    wrong: list[str] = field(default_factory=list)
+    trades: int = 0
+
+
+class Watch:
+    """Collects what one subscriber gets; tells, of a stretch of numbers, how they came."""
+
+    def __init__(self, kept: KeptFrames) -> None:
+        self._kept = kept
+        self._rows: list[NDArray[np.int64]] = []
+        self._strange = 0
+
+    def look(self) -> None:
+        """Take what has come."""
+        new = self._kept.take()
+        self._strange += new.strange
+        latency_ns = new.arrived_ns - new.stamp_ns
+        self._rows.append(np.stack([new.number, latency_ns, new.repaired.astype(np.int64)], axis=1))
+
+    def missing(self, first: int, count: int) -> int:
+        """How many of the trades first.. have not come yet."""
+        self.look()
+        return count - len(np.unique(self._of(first, count)[:, 0]))
+
+    def _of(self, first: int, count: int) -> NDArray[np.int64]:
+        self._rows = [np.concatenate(self._rows)]
+        rows = self._rows[0]
+        return rows[(rows[:, 0] >= first) & (rows[:, 0] < first + count)]
+
+    def run(self, first: int, count: int, played: Played) -> Run:
+        """Judge the trades first.. , and forget them."""
+        self.look()
+        rows = self._of(first, count)
+        times = np.bincount(rows[:, 0] - first, minlength=count)
+        repaired = rows[:, 2] != 0
+        wrong = []
+        if self._strange:
+            wrong.append(f"{self._strange} entries that nobody sent")
+        if strays := set(rows[repaired, 0].tolist()) - set(played.lost.tolist()):
+            wrong.append(f"{len(strays)} trades came by REST though a line had brought them")
+        self._rows, self._strange = [np.empty((0, 3), np.int64)], 0
+        return Run(
+            latency_ns=rows[~repaired, 1],
+            repair_s=rows[repaired, 1] / 1e9,
+            lost=int(np.count_nonzero(times == 0)),
+            doubled=int(np.sum(times[times > 1] - 1)),
+            wrong=wrong,
+        )
+
+
+def _wait_complete(engine: Engine, watch: Watch, first: int, count: int) -> int:
+    """Until every trade has come and every gap is closed; how many gaps are not repaired."""
+    deadline = time.monotonic() + COMPLETE_SECONDS_MAX
+    while (watch.missing(first, count) or _gaps(engine, "open")) and time.monotonic() < deadline:
+        time.sleep(SETTLE_SECONDS)
+    time.sleep(AFTERWARDS_SECONDS)
+    return _gaps(engine, "open") + _gaps(engine, "unrepairable")
+
+
+def _gaps(engine: Engine, state: str) -> int:
+    """Gaps in a state, as /gaps tells."""
+    return len(json.loads(engine.get(f"/api/v1/gaps?limit=5000&state={state}")[1])["gaps"])
+
+
+def measure(exchange: BrokenExchange, engine: Engine, seconds: float, seed: int, runs: Runs) -> None:
+    """All of RUNS in one engine, each `seconds` long."""
+    base_ns, count, first = time.monotonic_ns(), int(RATE * seconds), 0
+    assert count * len(RUNS) <= TRADES_MAX
+    with keep_feed(engine.port, exchange.symbols, base_ns, count * len(RUNS)) as kept:
+        watch = Watch(kept)
+        for place, name in enumerate(RUNS):
+            plan = Play(
+                base_ns, RATE, first, count, seed * len(RUNS) + place,
+                cuts_per_s=CUTS_PER_SECOND if name == CUTS else 0.0,
+                losses_per_s=LOSSES_PER_SECOND if name == LOST else 0.0,
+                ids_per_loss=IDS_PER_LOSS,
+            )  # fmt: skip
+            time.sleep(SETTLE_SECONDS)
+            held_up, start = machine.held_up_ns(engine.pid), time.monotonic_ns()
+            exchange.begin("play", plan)
+            played: Played = exchange.end()
+            held_up, took = machine.held_up_ns(engine.pid) - held_up, time.monotonic_ns() - start
+            unrepaired = _wait_complete(engine, watch, first, count)
+            _add(runs, name, watch.run(first, count, played), played, held_up / took * 100)
+            if unrepaired:
+                runs.wrong.append(f"{name}: {unrepaired} gaps are not repaired")
+            first += count
+
+
+def _add(runs: Runs, name: str, run: Run, played: Played, held_up: float) -> None:
+    p50, p99 = percentiles_us(run.latency_ns, 50, 99)
+    late = float(np.percentile(played.late_ns, 99)) / 1e3
+    figures = {"p50": p50, "p99": p99, "late": late, "held_up": held_up}
+    if len(run.repair_s):
+        figures["repair"] = float(run.repair_s.max())
+    runs.figures[name].append(figures)
+    runs.trades += len(run.latency_ns) + len(run.repair_s)
+    totals = runs.totals[name]
+    totals["broken"] += played.cuts if name == CUTS else len(played.lost)
+    totals["cuts_of_trades"] += played.cuts_of_trades
+    totals["lost"] += run.lost
+    totals["doubled"] += run.doubled
+    runs.wrong += [f"{name}: {words}" for words in run.wrong]
+    if run.lost or run.doubled:
+        runs.wrong.append(f"{name}: {run.lost} trades lost, {run.doubled} doubled")
+
+
+def run(options: Options) -> Report:
+    """Measure, `repeats` times, each in an engine of its own. Raises NoCompiler."""
+    build()
+    server_core, ends_core = machine.cores()
+    names, runs, seconds = symbol_names(SYMBOLS), Runs(), float(options.pick(1, 15))
+    for seed in range(options.repeats):
+        with (
+            machine.pinned(ends_core),
+            BrokenExchange(ends_core, names) as exchange,
+            Engine(exchange, names, server_core, environment=SETTINGS) as engine,
+        ):
+            engine.wait_ready()
+            exchange.wait_streams("trade", 2 * len(names))
+            engine.wait_history(HISTORY_SECONDS_MAX)
+            measure(exchange, engine, seconds, seed, runs)
+    return report_of(runs)
+
+
+def report_of(runs: Runs) -> Report:
+    """The table: one row per kind of run."""
+    report = Report(
+        NAME, TITLE,
+        [
+            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
+            Column("p50_ratio", "p50 / calm", 2), Column("p99_ratio", "p99 / calm", 2),
+            Column("broken", "cuts, lost ids"), Column("lost", "lost"), Column("doubled", "doubled"),
+            Column("repair", "repaired in s, at most", 2),
+            Column("late", "late p99 us", 1), Column("held_up", "held up %", 1),
+        ],
+        wrong=runs.wrong,
+    )  # fmt: skip
+    calm = medians(runs.figures[CALM])
+    for name in (CALM, CUTS, LOST):
+        figures = medians(runs.figures[name])
+        for share in ("p50", "p99"):
+            figures[f"{share}_ratio"] = ratio(figures[share], calm[share])
+        totals = runs.totals[name]
+        counted = {key: float(totals[key]) for key in ("broken", "lost", "doubled")}
+        report.rows.append(Row(f"{RATE // 1000}k/s, {name}", {**figures, **counted}))
+        if name != CALM:
+            doubt = _doubt(figures, calm)
+            report.checks.append(Check(f"{name}, p99 to calm", figures["p99_ratio"], "<=", TARGET, doubt))
+    report.notes.append(
+        f"{runs.totals[CUTS]['cuts_of_trades']} of the cuts hit a connection with trades, the others one "
+        "with quotes or aggregates; the other line was up each time."
+    )
+    report.notes.append(
+        f"{runs.trades:,} trades received, each compared by number and price. Repaired trades count as "
+        "received, not as latency. A hole counts as a gap after 250 ms here."
+    )
+    return report
+
+
+def _doubt(figures: dict[str, float], calm: dict[str, float]) -> str:
+    late_us, held_up = (max(figures[name], calm[name]) for name in ("late", "held_up"))
+    if late_us > QUIET_LATE_US or held_up > QUIET_HELD_UP:
+        return f"not quiet: sender late by {late_us:,.0f} us, core taken by others for {held_up:.1f} %"
+    return ""

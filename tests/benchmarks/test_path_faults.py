@@ -1,0 +1,109 @@
+"""path_faults: what it counts as lost, doubled and strange; and some moments of it against the engine."""
+
+import ctypes
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from benchmarks import path_faults
+from benchmarks.harness import machine
+from benchmarks.harness.broken_exchange import BrokenExchange, Played
+from benchmarks.harness.engine import Engine
+from benchmarks.harness.kept_frames import Arrived, KeptFrames
+from benchmarks.harness.trades import symbol_names
+from benchmarks.path_faults import CALM, CUTS, LOST, RUNS, Runs, Watch, measure, report_of
+
+
+class Kept:
+    """Hands out what a test puts in."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int, bool]] = []
+        self.strange = 0
+
+    def take(self) -> Arrived:
+        rows, self.rows = self.rows, []
+        columns = np.array(rows, np.int64).reshape(-1, 4).T
+        number, arrived, stamp, repaired = (np.ascontiguousarray(column) for column in columns)
+        return Arrived(number, arrived, stamp, repaired != 0, self.strange)
+
+
+def played(*lost: int) -> Played:
+    return Played(np.zeros(1, np.int64), 0, 0, np.array(lost, np.int64))
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def watch(kept: Kept) -> Watch:
+    return Watch(cast(KeptFrames, kept))
+
+
+def test_all_is_well(kept: Kept, watch: Watch) -> None:
+    kept.rows = [(number, 1_000 + number * 10, number * 10, False) for number in range(100, 110)]
+    run = watch.run(100, 10, played())
+    assert (run.lost, run.doubled, run.wrong, len(run.repair_s)) == (0, 0, [], 0)
+    assert run.latency_ns.tolist() == [1_000] * 10
+
+
+def test_repaired_trades_are_not_latency_but_count_as_come(kept: Kept, watch: Watch) -> None:
+    kept.rows = [(0, 50, 0, False), (2, 50, 0, False)]
+    assert watch.missing(0, 3) == 1
+    kept.rows = [(1, 2_000_000_000, 0, True)]
+    assert watch.missing(0, 3) == 0
+    run = watch.run(0, 3, played(1))
+    assert (run.lost, run.doubled, run.wrong) == (0, 0, [])
+    assert (run.latency_ns.tolist(), run.repair_s.tolist()) == ([50, 50], [2.0])
+
+
+def test_losses_doubles_and_strange_entries_are_found(kept: Kept, watch: Watch) -> None:
+    kept.rows = [(0, 1, 0, False), (0, 1, 0, False), (0, 1, 0, True), (3, 1, 0, False)]
+    kept.strange = 2
+    run = watch.run(0, 4, played())
+    assert (run.lost, run.doubled) == (2, 2)
+    assert run.wrong == [
+        "2 entries that nobody sent",
+        "1 trades came by REST though a line had brought them",
+    ]
+
+
+def figures(p50: float, p99: float, **more: float) -> dict[str, float]:
+    return {"p50": p50, "p99": p99, "late": 10.0, "held_up": 0.0, **more}
+
+
+def test_ratios_are_to_the_calm_runs_and_doubt_is_said() -> None:
+    runs = Runs()
+    runs.figures[CALM] = [figures(10, 50), figures(12, 70)]
+    runs.figures[CUTS] = [figures(11, 90)]
+    runs.figures[LOST] = [figures(11, 60, repair=0.7, held_up=9.0)]
+    report = report_of(runs)
+    assert [row.name.partition(", ")[2] for row in report.rows] == [CALM, CUTS, LOST]
+    assert report.rows[1].figures["p99_ratio"] == pytest.approx(1.5)
+    cuts, lost = report.checks
+    assert (cuts.met, cuts.doubt) == (True, "")
+    assert not lost.met
+    assert lost.doubt.startswith("not quiet")
+
+
+def test_some_moments_against_the_engine(native: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_faults, "CUTS_PER_SECOND", 20.0)
+    monkeypatch.setattr(path_faults, "LOSSES_PER_SECOND", 10.0)
+    names, runs = symbol_names(path_faults.SYMBOLS), Runs()
+    with (
+        BrokenExchange(machine.cores()[1], names) as exchange,
+        Engine(exchange, names, None, environment=path_faults.SETTINGS) as engine,
+    ):
+        engine.wait_ready()
+        exchange.wait_streams("trade", 2 * len(names), timeout_s=60.0)
+        measure(exchange, engine, 0.4, 1, runs)
+    report = report_of(runs)
+    assert report.wrong == []
+    assert runs.trades == len(RUNS) * 4_000
+    rows: dict[str, Any] = {row.name.partition(", ")[2]: row.figures for row in report.rows}
+    assert rows[CUTS]["broken"] >= 1
+    assert rows[LOST]["broken"] >= 4
+    assert rows[LOST]["repair"] > 0
