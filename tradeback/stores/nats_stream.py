@@ -88,6 +88,11 @@ class TapeStream:
             )
         return StreamState(max(1, info.state.first_seq), info.state.last_seq)
 
+    async def holds(self) -> int | None:
+        """How many messages the stream has; None when there is no stream."""
+        info = await self._info()
+        return None if info is None else int(info.state.messages)
+
     async def read(self, number: int) -> bytes | None:
         """One message; None when it is not there (any more)."""
         try:
