@@ -25,6 +25,7 @@ from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
+from tradeback.ops.runtime import Runtime
 from tradeback.serving import make_feed
 from tradeback.stores.gaps_sqlite import GapsSqlite
 from tradeback.stores.registry import OpenRegistry, open_registry
@@ -104,7 +105,7 @@ class Engine:
         context.components += [health, feed]
         if opened.copy is not None:
             context.components.append(opened.copy)
-        context.collectors += [health, feed]
+        context.collectors += [health, feed, Runtime("engine")]
         if self._hub is not None:
             context.components += self._hub.components
             context.collectors.append(self._hub)

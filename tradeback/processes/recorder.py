@@ -19,6 +19,7 @@ from tradeback.model.record import Rows
 from tradeback.model.symbols import SYMBOL_IDS_MAX
 from tradeback.ops.clock import SystemClock
 from tradeback.ops.log import Log
+from tradeback.ops.runtime import Runtime
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
 from tradeback.processes.page import SharedPage
@@ -76,7 +77,7 @@ class Recorder:
         self._listener = Listener(socket_of(setup.listen_fd), self._greet, self._on_message)
         self._reporter = Reporter(self._listener, self._more)
         self._reporter.components.append(self.sink)
-        self._reporter.collectors.append(self.sink)
+        self._reporter.collectors += [self.sink, Runtime(setup.name)]
         self._drains: list[Drain] = []
         self._answering: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()

@@ -24,6 +24,7 @@ from tradeback.model.config import Config
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import Log
+from tradeback.ops.runtime import Runtime
 from tradeback.path.follower import Follower
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
@@ -47,6 +48,7 @@ class Worker:
     def __init__(self, setup: Setup, clock: Clock, log: Log) -> None:
         self._config = _share(setup.config)
         self._log, self._since_ns = log, clock.wall_ns()
+        self._name = setup.name
         self._folder = Path(setup.config.data_dir)
         self._page = SharedPage(setup.page_fd)
         self._generation = self._page.generation
@@ -75,6 +77,7 @@ class Worker:
         self._look()
         self._listener = Listener(socket_of(self._listen_fd), self._greet, self._on_message)
         self._reporter = Reporter(self._listener, self._more)
+        self._reporter.collectors.append(Runtime(self._name))
         self._reporter.components += [self, self.feed]
         self._reporter.collectors.append(self.feed)
         self._reporter.start()
