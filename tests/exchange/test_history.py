@@ -35,10 +35,14 @@ class Store:
 
     def __init__(self) -> None:
         self.bars: list[Any] = []
+        self.spans: list[tuple[int, int, int, int]] = []
 
     def put_history(self, bars: Any) -> int:
         self.bars.append(bars)
         return len(bars)
+
+    def cover(self, *span: int) -> None:
+        self.spans.append(span)  # type: ignore[arg-type]
 
 
 class World:

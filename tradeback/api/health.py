@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from tradeback.api.context import ServingContext
+from tradeback.api.describe import Answer, operation, ref
 from tradeback.api.errors import json_response
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
@@ -78,15 +79,32 @@ class HealthRoutes:
             ]
         return found
 
+    @operation(
+        "How the engine is",
+        tag="health",
+        answers={
+            200: Answer("ok or degraded", ref("Health")),
+            503: Answer("down: nothing can be recorded or served", ref("Health")),
+        },
+    )
     async def health(self, request: web.Request) -> web.Response:
         """200 ok or degraded, 503 down."""
         status = overall(part.health() for part in self._context.components)
         return json_response({"status": status}, 503 if status == "down" else 200)
 
+    @operation("Does the process serve?", tag="health", answers={200: Answer("yes", ref("Health"))})
     async def live(self, request: web.Request) -> web.Response:
         """200 while the process serves."""
         return json_response({"status": "ok"})
 
+    @operation(
+        "Are clients served well?",
+        tag="health",
+        answers={
+            200: Answer("a line delivers and the kernels are loaded", ref("Health")),
+            503: Answer("what is missing", ref("NotReady")),
+        },
+    )
     async def ready(self, request: web.Request) -> web.Response:
         """200, or 503 with what is missing."""
         reasons = missing(self._context)
@@ -95,6 +113,14 @@ class HealthRoutes:
         error = {"code": "not_ready", "message": "; ".join(reasons)}
         return json_response({"status": "not_ready", "error": error}, 503)
 
+    @operation(
+        "Every component",
+        tag="health",
+        answers={
+            200: Answer("state, since when, last error, lag", ref("HealthDetailed")),
+            503: Answer("the same, while the engine is down", ref("HealthDetailed")),
+        },
+    )
     async def detailed(self, request: web.Request) -> web.Response:
         """Every component."""
         parts = [part.health() for part in self._context.components]
@@ -103,6 +129,11 @@ class HealthRoutes:
         answer = {"status": status, "ready": ready, "components": [describe(part) for part in parts]}
         return json_response(answer, 503 if status == "down" else 200)
 
+    @operation(
+        "Metrics",
+        tag="health",
+        answers={200: Answer("Prometheus text", {"type": "string"}, "text/plain")},
+    )
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus text. Collected on the loop, written by a thread: it takes milliseconds."""
         from tradeback.ops.exposition import render

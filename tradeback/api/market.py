@@ -4,30 +4,30 @@ What needs the disk runs in a thread; what reads the derived state runs on the l
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 from aiohttp import web
 
-from tradeback.api.context import BarSeries, ServingContext
-from tradeback.api.errors import ApiError, json_bytes, json_response, raw_response
-from tradeback.api.params import milliseconds, one_of, read_cursor, time_range, whole_number, write_cursor
+from tradeback.api.access import permits
+from tradeback.api.bar_text import objects_text
+from tradeback.api.bars import Ask, BarReader, starting
+from tradeback.api.context import ServingContext
+from tradeback.api.describe import Answer, choice, milliseconds, operation, ref, seconds, whole, word
+from tradeback.api.errors import ApiError, json_bytes, json_response
+from tradeback.api.packing import PACKER, unchanged
+from tradeback.api.params import read_cursor, time_range, write_cursor
+from tradeback.api.price_at import price_at
 from tradeback.api.shapes import (
     DerivedSeries,
-    Json,
-    bars_json,
     enigma_json,
     price_at_json,
     price_json,
     symbol_json,
     ticks_json,
 )
-from tradeback.derive.bars import is_whole
 from tradeback.derive.layout import RESOLUTIONS
-from tradeback.model.errors import TradebackError
 from tradeback.model.limits import BARS_PER_ANSWER_MAX, TICKS_PER_ANSWER_MAX
 from tradeback.model.record import TRADE
 from tradeback.model.symbols import Symbol
@@ -38,23 +38,27 @@ TICKS_WINDOW_US = 3_600 * 1_000_000
 """Ticks without `from` begin this long before `to`, or before now."""
 ALWAYS_S = 1 << 42
 """Later than any bar, and in us still an int64."""
-LOOK_BACK_FIRST_US = 1_000_000
-LOOK_BACK_MAX_US = 10_000_000_000_000
-"""116 days; the tape is kept for a week."""
-LOOK_BACK_ROWS_MAX = 1 << 24
-READINGS_MAX = 3
-"""How often a price is looked up anew when trades are repaired meanwhile."""
+FINAL = "private, max-age=86400"
+"""Bars that are closed and proved complete never change."""
+Found = TypeVar("Found")
 
-Answer = TypeVar("Answer")
-
-_log = logging.getLogger("tradeback.api")
+AT = milliseconds("at", "the last trade at or before this time, unix ms; without it the latest price")
+RESOLUTION = choice("resolution", "1m", RESOLUTIONS, "length of a bar; days begin at 00:00 UTC")
+FROM = seconds("from", "unix seconds, inclusive; older bars are fetched from the exchange if need be")
+TO = seconds("to", "unix seconds, exclusive")
+TICKS_FROM = seconds("from", "unix seconds, inclusive; without it one hour before `to`, or before now")
+LIMIT = whole("limit", TICKS_DEFAULT, TICKS_PER_ANSWER_MAX, "at most so many ticks")
+CURSOR = word("cursor", "`next` of the page before; it carries the range")
+STARTING = "the engine is still starting, or nothing is known of the symbol yet"
+UNKNOWN = "no such symbol"
+MALFORMED = "a parameter that is malformed; the message names it"
 
 
 class MarketRoutes:
     """The handlers, over one context."""
 
-    def __init__(self, context: ServingContext) -> None:
-        self._context = context
+    def __init__(self, context: ServingContext, bars: BarReader) -> None:
+        self._context, self._bars = context, bars
 
     def routes(self) -> list[web.RouteDef]:
         """For `Application.add_routes`."""
@@ -67,22 +71,46 @@ class MarketRoutes:
             web.get(prefix + "/{symbol}/enigma", self.enigma),
         ]
 
+    @operation("All symbols", tag="market", answers={200: Answer("by id", ref("Symbols"))})
     async def symbols(self, request: web.Request) -> web.Response:
-        """All symbols by id."""
-        return json_response([symbol_json(symbol) for symbol in self._context.symbols])
+        """All symbols by id, those that do not trade any more included."""
+        seen = (symbol for symbol in self._context.symbols if permits(request, symbol.symbol))
+        body = json_bytes([symbol_json(symbol) for symbol in seen])
+        return await request.app[PACKER].answer(request, body, cache="no-cache")
 
+    @operation(
+        "Price of a symbol",
+        tag="market",
+        takes=(AT,),
+        answers={
+            200: Answer("the latest price, or with `at` the one at that time", ref("Price")),
+            400: MALFORMED,
+            404: "no such symbol, or no trade at or before that time",
+            503: STARTING,
+        },
+    )
     async def price(self, request: web.Request) -> web.Response:
         """Latest price, or with `at` (unix ms) the last trade at or before that time; see shapes."""
         symbol = self._symbol(request)
-        at_ms = milliseconds(request.query, "at")
+        at_ms = AT.read(request.query)
         if at_ms is not None:
-            return json_response(await self._price_at(symbol, at_ms))
+            found_at = await price_at(self._context, symbol, at_ms)
+            return json_response(price_at_json(symbol, found_at.trade, found_at.complete))
         state = self._derived().latest(symbol.id)
         found = price_json(symbol, state) if state is not None else None
         if found is None:
             raise _not_yet(symbol, "price")
         return json_response(found)
 
+    @operation(
+        "Enigma of a symbol",
+        tag="market",
+        answers={
+            200: Answer("level and Fibonacci levels", ref("Enigma")),
+            404: "no such symbol, or Enigma is switched off",
+            503: STARTING,
+        },
+    )
     async def enigma(self, request: web.Request) -> web.Response:
         """Enigma and its Fibonacci levels as of the latest trade."""
         features = self._context.config.feature
@@ -93,35 +121,61 @@ class MarketRoutes:
             raise _not_yet(symbol, "Enigma")
         return json_response(enigma_json(symbol, found))
 
+    @operation(
+        "Bars of a symbol",
+        tag="market",
+        takes=(RESOLUTION, FROM, TO),
+        answers={
+            200: Answer(
+                "ascending, the running bar included", ref("Bars"), headers={"ETag": "of these bars"}
+            ),
+            304: Answer("the bars are those that the client has"),
+            400: MALFORMED,
+            404: "no such symbol, or bars are switched off",
+            503: STARTING,
+        },
+    )
     async def bars(self, request: web.Request) -> web.Response:
-        """Bars, ascending, the open one included; the newest BARS_PER_ANSWER_MAX when there are more."""
+        """Bars, ascending, the running one included; the newest BARS_PER_ANSWER_MAX when there are more.
+
+        With `from`, what the store lacks is fetched from the exchange; `loading` is true while not all came.
+        """
         features = self._context.config.feature
         _wants(features.aggregation_enabled, "bars", "aggregation_enabled")
         symbol = self._symbol(request)
-        name = one_of(request.query, "resolution", "1m", RESOLUTIONS)
+        resolution = RESOLUTIONS.index(RESOLUTION.read(request.query))
         from_us, to_us = time_range(request.query)
         span_s = _seconds_up(from_us or 0), ALWAYS_S if to_us is None else _seconds_up(to_us)
-        ask = symbol.id, RESOLUTIONS.index(name), *span_s, BARS_PER_ANSWER_MAX
-        ledger = self._context.gaps.ledger if self._context.gaps is not None else None
-        fills = ledger.fills if ledger is not None else 0
-        try:
-            rows, complete = await self._series().bars(*ask, newest=True)
-        except TradebackError as error:
-            _log.warning("bars of %s cannot be read: %s", symbol.symbol, error)
-            raise ApiError(503, "not_ready", "bars cannot be read now; try again in a moment") from error
-        if ledger is not None and ledger.fills == fills:
-            # The ledger proves more than the neighbours among the bars do: where a bar begins with klines,
-            # and at the edges of the answer. Not if trades came meanwhile that these bars may lack.
-            complete = complete | is_whole(rows) & ledger.proved(symbol.id, rows["first_id"], rows["last_id"])
-        return raw_response(await _in_thread(lambda: json_bytes({"bars": bars_json(rows, complete)})))
+        ask = Ask(symbol, resolution, *span_s, BARS_PER_ANSWER_MAX, deep=from_us is not None)
+        window = await self._bars.window(ask)
+        cache = FINAL if window.is_final and window.count else "no-cache"
+        loading = not window.settled
+        tag = f"b-{window.tag()}-{loading:d}"
+        body = b""
+        if not unchanged(request, tag):
+            (text,) = await self._bars.text(window, objects_text)
+            body = b'{"bars":[%s],"loading":%s}' % (text, b"true" if loading else b"false")
+        return await request.app[PACKER].answer(request, body, tag=tag, cache=cache)
 
+    @operation(
+        "Single trades of a symbol",
+        tag="market",
+        takes=(TICKS_FROM, TO, LIMIT, CURSOR),
+        answers={
+            200: Answer("in order of id, from the tape", ref("Ticks")),
+            304: Answer("the ticks are those that the client has"),
+            400: MALFORMED,
+            404: UNKNOWN,
+            503: STARTING,
+        },
+    )
     async def ticks(self, request: web.Request) -> web.Response:
         """Trades in order of id, `limit` at a time; `next` is the cursor of the following page or null.
 
         Without `from`: the hour before `to`, or before now. A cursor carries the range it began with.
         """
         symbol = self._symbol(request)
-        limit = whole_number(request.query, "limit", TICKS_DEFAULT, TICKS_PER_ANSWER_MAX)
+        limit = LIMIT.read(request.query)
         cursor = read_cursor(request.query, 3)
         if cursor is None:
             from_us, to_us = time_range(request.query)
@@ -129,40 +183,8 @@ class MarketRoutes:
                 end_us = self._context.clock.wall_ns() // 1_000 if to_us is None else to_us
                 from_us = max(0, end_us - TICKS_WINDOW_US)
             cursor = [from_us, to_us, None]
-        return raw_response(await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor)))
-
-    async def _price_at(self, symbol: Symbol, at_ms: int) -> Json:
-        """The last trade up to a time. It is complete when the one with the next id is on the tape: that
-        came later, or it would be the answer. So the newest trade of a symbol is never proved."""
-        read = partial(self._read_price_at, symbol, at_ms)
-        if self._context.gaps is None:
-            return price_at_json(symbol, await _in_thread(read), False)
-        ledger = self._context.gaps.ledger
-        fills = -1
-        for _ in range(READINGS_MAX):
-            if ledger.fills == fills:
-                break
-            fills = ledger.fills
-            trade = await _in_thread(read)
-        number = int(trade["id"])
-        stable = ledger.fills == fills  # else a trade that was repaired meanwhile may be the right one
-        complete = stable and ledger.holds(symbol.id, number) and ledger.holds(symbol.id, number + 1)
-        return price_at_json(symbol, trade, complete)
-
-    def _read_price_at(self, symbol: Symbol, at_ms: int) -> np.void:
-        """Look back from `at_ms` in ever longer steps, so that a busy symbol costs a second of the tape."""
-        reader = self._reader()
-        end_us, width_us = (at_ms + 1) * 1_000, LOOK_BACK_FIRST_US
-        while end_us > 0 and width_us <= LOOK_BACK_MAX_US:
-            begin_us = max(0, end_us - width_us)
-            rows = reader.symbol_rows(
-                symbol.id, kinds=(TRADE,), from_us=begin_us, to_us=end_us, rows_max=LOOK_BACK_ROWS_MAX
-            )
-            if len(rows):
-                found: np.void = rows[np.argmax(rows["id"])]
-                return found
-            end_us, width_us = begin_us, 10 * width_us
-        raise ApiError(404, "no_trade", f"the tape holds no trade of {symbol.symbol} at or before that time")
+        body = await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor))
+        return await request.app[PACKER].answer(request, body, cache="no-cache")
 
     def _reader(self) -> TapeReader:
         if self._context.reader is None:
@@ -192,20 +214,10 @@ class MarketRoutes:
             raise ApiError(404, "unknown_symbol", f"no symbol {name[:40]!r}; GET /api/v1/symbols lists them")
         return symbol
 
-    def _series(self) -> BarSeries:
-        series: BarSeries | None = self._context.series
-        if series is None:
-            raise ApiError(
-                503, "not_ready", "the engine is still starting, see /health/ready; try again in a moment"
-            )
-        return series
-
     def _derived(self) -> DerivedSeries:
         derived: DerivedSeries | None = self._context.derived
         if derived is None:
-            raise ApiError(
-                503, "not_ready", "the engine is still starting, see /health/ready; try again in a moment"
-            )
+            raise starting()
         return derived
 
 
@@ -221,7 +233,7 @@ def _seconds_up(time_us: int) -> int:
     return -(-time_us // 1_000_000)
 
 
-async def _in_thread(work: Callable[[], Answer]) -> Answer:
+async def _in_thread(work: Callable[[], Found]) -> Found:
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 

@@ -25,6 +25,13 @@ class DerivedSeries(Protocol):
 
     def enigma(self, symbol_id: int) -> Enigma | None: ...
 
+    def bars_open(self, symbol_id: int, resolution: int) -> Bars: ...
+
+    def newest_us(self) -> int: ...
+
+    @property
+    def counters(self) -> dict[str, int]: ...
+
 
 def symbol_json(symbol: Symbol) -> Json:
     """One instrument; steps and minima as the exchange's decimal strings."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tradeback.derive import seeds
-from tradeback.derive.layout import Bars
+from tradeback.derive.layout import RESOLUTION_S, Bars, resolution_index
 from tradeback.exchange.backoff import Backoff
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.rest import Rest
@@ -62,6 +62,8 @@ class History:
         self._state: State = "starting"
         self.last_error: str | None = None
         self.seeded = self.fetched = self.given_up = 0
+        self.on_covered: list[Callable[[int, int, int, int], None]] = []
+        """Called with symbol id, resolution and the span (unix seconds) whose klines were stored."""
 
     async def run(self) -> None:
         """Seed every symbol, then fetch closed bars. Ends when all is there."""
@@ -189,4 +191,23 @@ class History:
             klines = await self._rest.klines(symbol, resolution, limit=HISTORY_BARS)
             bars = seeds.history_bars(symbol, resolution, klines, closed_before_ms)
             await self._store_bars(bars)
+            await self._cover(symbol, resolution, klines, closed_before_ms)
         self.fetched += 1
+
+    async def _cover(self, symbol: Symbol, resolution: str, klines: Bars, closed_before_ms: int) -> None:
+        """Note what was asked for, so that nobody asks again; fewer than asked: there is nothing older."""
+        if not len(klines):
+            return
+        index = resolution_index(resolution)
+        slots_s = klines["slot_us"] // 1_000_000
+        from_s = int(slots_s.min()) if len(klines) >= HISTORY_BARS else 0
+        newest_s = min(int(slots_s.max()) + RESOLUTION_S[index], closed_before_ms // 1_000)
+        to_s = newest_s - newest_s % RESOLUTION_S[index]
+        if from_s >= to_s:
+            return
+        try:
+            await asyncio.to_thread(self._store.cover, symbol.id, index, from_s, to_s)
+        except Exception as error:  # the boundary to a store: whatever it raises, live data goes on
+            raise StoreError(f"the series store refuses to note what it holds: {error}") from error
+        for tell in self.on_covered:
+            tell(symbol.id, index, from_s, to_s)

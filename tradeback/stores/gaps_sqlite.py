@@ -40,6 +40,8 @@ _COLUMNS = (
     "symbol_id, stream, first_id, last_id, state, missing, opened_ns, "
     "closed_ns, before_us, after_us, sequence"
 )
+I64_MAX = (1 << 63) - 1
+"""SQLite refuses larger integers; the year 2262 in ns."""
 _BEGIN_NS = "min(opened_ns, CASE before_us WHEN 0 THEN opened_ns ELSE before_us * 1000 END)"
 """A gap lasts from the last record before it until its trades were missed."""
 
@@ -103,10 +105,10 @@ class GapsSqlite:
         if query.from_us is not None:
             wheres, values = (
                 [*wheres, "max(opened_ns, after_us * 1000) >= ?"],
-                [*values, query.from_us * 1_000],
+                [*values, min(query.from_us * 1_000, I64_MAX)],
             )
         if query.to_us is not None:
-            wheres, values = [*wheres, f"{_BEGIN_NS} < ?"], [*values, query.to_us * 1_000]
+            wheres, values = [*wheres, f"{_BEGIN_NS} < ?"], [*values, min(query.to_us * 1_000, I64_MAX)]
         if query.states:
             wheres.append(f"state IN ({', '.join('?' * len(query.states))})")
             values += query.states

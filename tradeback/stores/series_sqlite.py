@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tradeback.derive.bars import Bar, finish_open, from_rows, is_complete, merge_all, merge_bars, settle
+from tradeback.derive.completeness_ranges import IdRanges
 from tradeback.derive.layout import (
     BAR,
     BAR_BYTES,
@@ -29,6 +30,7 @@ from tradeback.derive.layout import (
     States,
 )
 from tradeback.model.errors import StartupError
+from tradeback.stores import series_coverage
 from tradeback.stores.ports import Closed, Position, Stored
 from tradeback.stores.sqlite import Sqlite
 
@@ -72,7 +74,7 @@ class SeriesSqlite:
     """The series store in one file. Raises StartupError when the file cannot be opened."""
 
     def __init__(self, path: Path | str) -> None:
-        self._file = Sqlite(Path(path), SCHEMA)
+        self._file = Sqlite(Path(path), SCHEMA, series_coverage.SCHEMA)
 
     def write(self, drained: Drained, position: Position) -> None:
         """Merge closed bars, replace open parts and states, move the position: one transaction.
@@ -113,6 +115,16 @@ class SeriesSqlite:
                 _put_bars(connection, [new], generation)
                 taken += 1
         return taken
+
+    def cover(self, symbol_id: int, resolution: int, from_s: int, to_s: int) -> None:
+        """Note that the exchange's klines of [from_s, to_s) were asked for and are stored."""
+        with self._file.writing() as connection:
+            series_coverage.add(connection, symbol_id, resolution, from_s, to_s)
+
+    def covered(self, symbol_id: int, resolution: int) -> IdRanges:
+        """The unix seconds of which `cover` was told."""
+        with self._file.reading() as connection:
+            return series_coverage.read(connection, symbol_id, resolution)
 
     def closed(
         self, symbol_id: int, resolution: int, from_s: int, to_s: int, limit: int, *, newest: bool = False
