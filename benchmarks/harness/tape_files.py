@@ -35,7 +35,7 @@ def sums(data_dir: Path) -> TapeSums:
     intact = True
     for segment in _segments(data_dir):
         held = segment.row_count()
-        intact &= segment.count_intact() == held
+        intact &= segment.count_intact() >= held  # seeds are still being appended
         for start in range(0, held, LOAD_ROWS):
             loaded = segment.load(start, LOAD_ROWS)
             kinds = loaded["kind"]

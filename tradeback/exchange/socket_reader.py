@@ -54,6 +54,7 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def __init__(self, intake: Intake, clock: Clock, line: int, transport: Any, owner: Owner) -> None:
         self._intake = intake
+        self._words = intake.view
         self._clock_ns = clock.wall_ns
         self._line = line
         self._transport = transport
@@ -91,6 +92,8 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never empty, because transports take an empty one for the end."""
+        if not self._have:
+            return self._view
         if self._have == self._size:
             # Only a transport that does not obey pause_reading comes here.
             self._make_arena(self._size + READ_BUFFER_BYTES)
@@ -98,14 +101,25 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have come: one stamp, then everything that is whole is taken."""
-        self._recv_ns = self._clock_ns()
+        recv_ns = self._recv_ns = self._clock_ns()
         self.reads += 1
         self.bytes_read += nbytes
-        self._have += nbytes
+        have = self._have = self._have + nbytes
         self._until_shadow -= 1
         if not self._until_shadow:
             self._shadow()
-        self.drain()
+        intake = self._intake
+        if intake.stalled is not None or self._owner is None or self._held is not None:
+            self.drain()
+            return
+        base = self._base
+        end = base + have
+        intake.pull(base, end, recv_ns, self._line)
+        view = self._words
+        if view[words.POSITION] == end and not view[words.SIDE_OPCODE] and not view[words.PROTOCOL_ERROR]:
+            self._have = 0  # what nearly every read comes to
+        else:
+            self.drain(pulled=True)
 
     def resume(self) -> None:
         """The tape takes records again: first what had come before the refusal, then new bytes."""
@@ -113,25 +127,28 @@ class SocketReader(asyncio.BufferedProtocol):
         if self._intake.stalled is None:
             self._transport.resume_reading()
 
-    def drain(self) -> None:
-        """Take all whole frames in the arena, then move the rest to its start. Stops while stalled."""
+    def drain(self, pulled: bool = False) -> None:
+        """Take all whole frames in the arena, then move the rest to its start. Stops while stalled.
+
+        `pulled`: the first call of the intake has been made.
+        """
         intake = self._intake
-        view = intake.view
+        view = self._words
         base = position = self._base
         end = base + self._have
         needed = 0
         recv_ns = self._recv_ns
         if self._held is not None:
             self._give_held()
-        while intake.stalled is None and self._owner is not None:
-            intake.pull(position, end, recv_ns, self._line)
+        while pulled or (intake.stalled is None and self._owner is not None):
+            if not pulled:
+                intake.pull(position, end, recv_ns, self._line)
+            pulled = False
             position = view[words.POSITION]
             if view[words.SIDE_OPCODE]:
                 self._side()
             elif view[words.PROTOCOL_ERROR]:
-                self._owner.on_broken(
-                    view[words.PROTOCOL_ERROR], "bytes that are no WebSocket frame of a server"
-                )
+                self._break(view[words.PROTOCOL_ERROR])
             elif position >= end or not intake.full:
                 needed = view[words.NEEDED_BYTES]
                 break
@@ -149,13 +166,17 @@ class SocketReader(asyncio.BufferedProtocol):
             # The line pauses it too, but not a connection that came up while the tape refused.
             self._transport.pause_reading()
 
+    def _break(self, close_code: int) -> None:
+        if self._owner is not None:
+            self._owner.on_broken(close_code, "bytes that are no WebSocket frame of a server")
+
     def detach(self) -> None:
         """Nothing that still comes is taken, and nobody is told."""
         self._owner = None
 
     def _side(self) -> None:
         """Hand on the frame at which the kernel stopped, unless records before it wait for the disk."""
-        view = self._intake.view
+        view = self._words
         start = view[words.SIDE_ADDRESS] - self._base
         payload = bytes(self._view[start : start + view[words.SIDE_LENGTH]])
         self._held = (view[words.SIDE_OPCODE] & _FIRST_BYTE, payload, view[words.SIDE_STATUS])
