@@ -14,6 +14,7 @@ from tests.stores.accounts_world import TestClock, database, record
 from tradeback.model.config import Config, MysqlConfig
 from tradeback.model.errors import StartupError, TradebackError
 from tradeback.stores.migrate import Migration
+from tradeback.stores.ports import SessionRecord
 from tradeback.stores.registry_mysql import RegistryMysql
 from tradeback.stores.registry_schema import REVISIONS, STEPS, SYMBOLS
 from tradeback.stores.registry_sqlite import FILE_NAME, RegistrySqlite
@@ -101,7 +102,8 @@ def test_a_file_taken_back_is_brought_up_by_the_next_start(tmp_path: Path) -> No
     registry = RegistrySqlite(tmp_path / FILE_NAME)
     registry.assign([record("BTCUSDT")])
     registry.close()
-    assert migration.down() == (NEWEST, "0001")
+    assert migration.down() == (NEWEST, "0002")
+    assert migration.down() == ("0002", "0001")
     assert migration.status().current == "0001"
     again = RegistrySqlite(tmp_path / FILE_NAME)
     assert [each.id for each in again.assign([record("ETHUSDT"), record("BTCUSDT")])] == [2, 1]
@@ -137,7 +139,7 @@ async def test_mysql_down_and_up_with_data(mysql: MysqlConfig) -> None:
     registry = RegistryMysql(mysql)
     before = await registry.assign_ids([record("BTCUSDT"), record("ETHUSDT")])
     await registry.add_user("alice", "h", NOW)
-    assert migration.down() == (NEWEST, "0001")
+    assert migration.down("0001") == (NEWEST, "0001")
     assert migration.up() == ("0001", NEWEST)
     assert await registry.all_symbols() == before
     assert await registry.users() == []
@@ -191,6 +193,42 @@ def test_a_migration_that_was_killed_between_two_tables_runs_again(
     assert ["market_watch"] in mariadb_server.sql("SHOW TABLES", mysql.database)
 
 
+@pytest.mark.parametrize("server", ["sqlite", "mysql"])
+async def test_allow_lists_go_with_those_whom_they_restrict(
+    tmp_path: Path, mysql: MysqlConfig, server: str
+) -> None:
+    """Taken back, nobody may see more than before: restricted sessions are gone."""
+    config = Config(mysql=mysql) if server == "mysql" else Config(data_dir=str(tmp_path))
+    migration = Migration(config)
+    migration.up()
+
+    def opened() -> Any:
+        return RegistryMysql(mysql) if server == "mysql" else RegistrySqlite(tmp_path / FILE_NAME)
+
+    async def close(registry: Any) -> None:
+        closing = registry.close()
+        if closing is not None:
+            await closing
+
+    registry = opened()
+    user = await registry.add_user("alice", "h", NOW)
+    seen = frozenset({"BTCUSDT", "ETHUSDT"})
+    assert await registry.set_symbols(user.id, seen, NOW)
+    assert (await registry.user("alice")).symbols == seen
+    for key, symbols in (("free", None), ("bound", seen), ("shut", frozenset())):
+        await registry.add_session(SessionRecord(key, user.id, None, "", "", NOW, NOW, NOW + 10**12, symbols))
+        assert (await registry.session(key, NOW)).symbols == symbols
+    await close(registry)
+    migration.down("0002")
+    migration.up()
+    registry = opened()
+    assert await registry.session("free", NOW) is not None
+    assert await registry.session("bound", NOW) is None
+    assert await registry.session("shut", NOW) is None
+    assert (await registry.user("alice")).symbols is None
+    await close(registry)
+
+
 def test_two_migrations_at_once_make_one(mysql: MysqlConfig) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -216,8 +254,8 @@ def test_wrong_ways_are_said(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="nothing to take back"):
         migration.down()
     migration.up()
-    with pytest.raises(StartupError, match="use one of base, 0001, 0002"):
-        migration.up("0003")
+    with pytest.raises(StartupError, match="use one of base, 0001, 0002, 0003"):
+        migration.up("0099")
     with pytest.raises(StartupError, match="tradeback migrate down --to 0001"):
         migration.up("0001")
     migration.down("0001")

@@ -2,10 +2,14 @@
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
+
+from tradeback.stores.sessions import cleaned
+
+LOGGED_CHARACTERS_MAX = 200
 
 _log = logging.getLogger("tradeback.api")
 
@@ -32,10 +36,13 @@ _CODES = {
 class ApiError(Exception):
     """An answer other than 2xx, raised by a handler. Never carries internals."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.headers = headers or {}
 
 
 def json_response(value: object, status: int = 200) -> web.Response:
@@ -64,7 +71,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except ApiError as error:
-        return error_response(error.status, error.code, str(error))
+        response = error_response(error.status, error.code, str(error))
+        response.headers.update(error.headers)
+        return response
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -77,14 +86,17 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         # The boundary: whatever a handler did wrong, the client gets no traceback and the log does.
         reference = secrets.token_hex(6)
-        _log.exception("request %s failed: %s %s", reference, request.method, request.path)
+        # Cleaned: a path may hold line ends, which would forge lines of the log. Without the query, where
+        # a token may stand.
+        path = cleaned(request.path, LOGGED_CHARACTERS_MAX)
+        _log.exception("request %s failed: %s %s", reference, request.method, path)
         message = "something went wrong here; the id names it in the server's log"
         return error_response(500, "internal_error", message, id=reference)
 
 
 def _explain(request: web.Request, error: web.HTTPException) -> str:
     if error.status == 404:
-        return f"nothing is at {request.path[:200]}; GET / lists what there is"
+        return f"nothing is at {request.path[:200]}; GET /api/v1 lists what there is"
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         return f"{error.method} is not allowed here; allowed: {allowed}"

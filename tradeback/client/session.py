@@ -40,6 +40,8 @@ class Session:
         self._answered: Position | None = None
         """What the latest `subscribed` said, while a resume waits for its answer."""
         self._covering = False
+        self._watch: set[int] = set()
+        """Symbol ids that the session's market watch has brought."""
         self._held: list[tuple[bytes, int]] = []
         """Frames with a symbol that the feed does not know yet."""
 
@@ -71,6 +73,8 @@ class Session:
         kind = message.get("type")
         if kind == "subscribed":
             yield from self._subscribed(message, send)
+        elif kind == "auto_subscribe":
+            self._watched(message["data"])
         elif kind == "resumed":
             self._asked_for = None
         yield Control(message)
@@ -78,6 +82,17 @@ class Session:
             held, self._asked_for = self._asked_for, None
             self.position = self._answered
             yield Lost(str(message.get("reason", "")), held, self.position)
+
+    def _watched(self, told: dict[str, Any]) -> None:
+        """A symbol of the session's market watch, which the engine delivers without being asked."""
+        if "price_precision" in told:  # an engine of another make may tell less
+            precision = told["price_precision"], told["quantity_precision"]
+            known = FeedSymbol(told["id"], told["symbol"], *precision)
+            self.symbols[known.id] = known
+            self._watch.add(known.id)
+            self.decoder.learn(known.id, known.price_precision, known.quantity_precision)
+        if self.position is None and "sequence" in told:
+            self.position = Position(told["epoch"], told["sequence"])
 
     def _subscribed(self, message: dict[str, Any], send: Callable[[bytes], None]) -> Iterator[Event]:
         for name, described in message["symbols"].items():
@@ -102,6 +117,8 @@ class Session:
         if self.version == 1:
             yield BatchV1(decode_v1(payload), recv_ns)
             return
+        if self._asked_for is not None:
+            return  # of the market watch, before the answer to the resume: it comes again behind that
         self.frames += 1
         if self._held:
             self._held.append((payload, recv_ns))
@@ -136,6 +153,7 @@ class Session:
             ids = self.wants.ids(channel, ids_by_name)
             array = getattr(batch, channel)
             if ids is not None:
+                ids = ids | self._watch if channel == "trades" else ids
                 array = array[np.isin(array["symbol_id"], list(ids))]
                 setattr(batch, channel, array)
             left += len(array)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from tradeback.feed.admission import NOBODY, Admission
 from tradeback.feed.fanout import Group
 from tradeback.feed.interest import NOTHING, Interest
 from tradeback.feed.ladder import LagWatch
@@ -33,6 +34,9 @@ class Client(WSListener):
     """A listener of picows; the feed reads and sets its fields."""
 
     __slots__ = (
+        "admission",
+        "asked",
+        "auto",
         "batches",
         "closing",
         "cursor",
@@ -49,6 +53,7 @@ class Client(WSListener):
         "lagging",
         "lane",
         "live_from",
+        "parked",
         "parts",
         "pinged",
         "place",
@@ -57,13 +62,23 @@ class Client(WSListener):
         "resume_from",
         "transport",
         "watch",
+        "watched",
         "write",
         "ws",
     )
 
-    def __init__(self, feed: "Feed", lane: "Lane") -> None:
+    def __init__(self, feed: "Feed", lane: "Lane", admission: Admission = NOBODY) -> None:
         self.feed = feed
         self.lane = lane
+        self.admission = admission
+        self.asked = False
+        """It has subscribed to something itself."""
+        self.watched: tuple[str, ...] = ()
+        """Symbols of its market watch, as far as it has been told."""
+        self.auto: frozenset[int] = NOTHING
+        """Symbol ids whose trades it gets because of the watch alone."""
+        self.parked: frozenset[int] = NOTHING
+        """Such ids that wait for the subscription which a resume announced (version 2)."""
         self.replay: Replay | None = None
         """Its way to the head of the tape, while it is catching up (version 2)."""
         self.resume_from: tuple[int, int] | None = None

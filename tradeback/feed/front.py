@@ -11,7 +11,8 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import aiofastnet
@@ -19,9 +20,24 @@ import orjson
 import picows
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from tradeback.feed.head import HEAD_END, may_become_request, parse_head, with_plain_connection
+from tradeback.feed.admission import NOBODY, Admission, Gate, Verdict
+from tradeback.feed.head import (
+    HEAD_END,
+    may_become_request,
+    parse_head,
+    read_request,
+    with_plain_connection,
+    without_credentials,
+)
 from tradeback.feed.listening import BACKLOG, bind
-from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX, HEAD_BYTES_MAX, HEAD_SECONDS_MAX
+from tradeback.feed.negotiate import Declined
+from tradeback.model.limits import (
+    CLIENT_MESSAGE_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    HEAD_SECONDS_MAX,
+    HEADS_WAITING_MAX,
+    URL_BYTES_MAX,
+)
 
 FDS_RESERVED = 128
 """File descriptors kept for the exchange, the tape, stores and logs."""
@@ -31,12 +47,16 @@ LINGER_S = 1.0
 READ_BUFFER_FIRST_BYTES = 2_048
 """Of a WebSocket client: requests are short."""
 
-HttpFactory = Callable[[], asyncio.Protocol]
-Upgrade = Callable[[picows.WSUpgradeRequest], Any]
-"""An upgrade request to a picows listener, or to a picows response with or without one."""
+LATE_HEAD_S = 1.0
+"""A connection whose request has not come after this long goes when another needs its place."""
 
-HandOver = Callable[[Any, bytes], bool]
-"""(transport, bytes that have come): True when somebody else has taken the connection."""
+HttpFactory = Callable[[], asyncio.Protocol]
+Upgrade = Callable[..., Any]
+"""An upgrade request (and `admission=`, where there is a session) to a picows listener, or to a picows
+response with or without one."""
+
+HandOver = Callable[[Any, bytes, Admission], bool]
+"""(transport, bytes that have come, whose it is): True when somebody else has taken the connection."""
 
 _log = logging.getLogger("tradeback.feed")
 
@@ -58,10 +78,12 @@ class Front:
         self.write_ms_max = int(write_seconds_max * 1_000)
         self.port = 0
         self.refused = 0
+        self.gate: Gate | None = None
+        """Says who may open a WebSocket, and whose it is; without one everybody may, for nobody."""
         self.hand_over: HandOver = _nobody
-        """Asked first about every upgrade: another process may serve it."""
-        self.heads: set[HeadReader] = set()
-        """Connections whose head is still coming."""
+        """Asked first about every upgrade that is let in: another process may serve it."""
+        self.heads: dict[HeadReader, float] = {}
+        """Connections whose head is still coming, and since when (loop time), the oldest first."""
         backlog, self.fd_max = _descriptor_limits()
         self._backlog = backlog
         self._servers: list[asyncio.AbstractServer] = []
@@ -89,8 +111,19 @@ class Front:
             reader.cut()
         await asyncio.sleep(0)
 
+    def make_room(self) -> bool:
+        """Room for one more connection without a request, by cutting the one that has taken longest if it
+        must be: whoever opens thousands and says nothing keeps nobody out. False: they have all just come."""
+        if len(self.heads) < HEADS_WAITING_MAX:
+            return True
+        oldest, since_s = next(iter(self.heads.items()))
+        if asyncio.get_running_loop().time() - since_s < LATE_HEAD_S:
+            return False
+        oldest.cut()
+        return True
 
-def _nobody(transport: Any, data: bytes) -> bool:
+
+def _nobody(transport: Any, data: bytes, admission: Admission) -> bool:
     """There is no other process."""
     return False
 
@@ -98,27 +131,31 @@ def _nobody(transport: Any, data: bytes) -> bool:
 class HeadReader(asyncio.Protocol):
     """Reads one connection's first request head, then is replaced."""
 
-    __slots__ = ("_front", "_refused", "_seen", "_timer", "_transport")
+    __slots__ = ("_admitting", "_front", "_refused", "_seen", "_timer", "_transport")
 
     def __init__(self, front: Front) -> None:
         self._front = front
         self._seen = b""
         self._refused = False
+        self._admitting: asyncio.Task[None] | None = None
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._front.heads.add(self)
+        room = self._front.make_room()
         loop = asyncio.get_running_loop()
+        self._front.heads[self] = loop.time()
         self._timer = loop.call_later(self._front.head_seconds_max, self._too_slow)
         # The lowest free descriptor is always taken, so its number says how many are in use. Running
         # out of them would spin aiofastnet's accept loop.
-        if transport.get_extra_info("socket").fileno() >= self._front.fd_max:
+        if not room or transport.get_extra_info("socket").fileno() >= self._front.fd_max:
             self._refuse(503, "too_many_connections", "no room for another connection; try again later")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._done()
+        if self._admitting is not None:
+            self._admitting.cancel()
 
     def eof_received(self) -> bool:
         return False
@@ -127,6 +164,8 @@ class HeadReader(asyncio.Protocol):
         if self._refused:
             return
         seen = self._seen = self._seen + data if self._seen else data
+        if self._admitting is not None:
+            return  # reading is paused; this was on its way
         end = seen.find(HEAD_END)
         if end > HEAD_BYTES_MAX or (end < 0 and len(seen) > HEAD_BYTES_MAX):
             limit = f"the request head is longer than {HEAD_BYTES_MAX} bytes"
@@ -146,13 +185,17 @@ class HeadReader(asyncio.Protocol):
         if parsed is None:
             self._refuse(400, "bad_request", "this head is not HTTP/1.1: a request line, then name: value")
             return
-        self._done()
-        self._seen = b""
-        if parsed.upgrade:
-            data = with_plain_connection(head) + rest
-            if not self._front.hand_over(self._transport, data):
-                become_websocket(self._transport, self._front.upgrade, data)
+        if head.find(b" HTTP/1.") > URL_BYTES_MAX:
+            self._refuse(414, "too_large", f"the URL is longer than {URL_BYTES_MAX} bytes")
+        elif parsed.upgrade and self._front.gate is not None:
+            self._seen = rest
+            self._ask(self._front.gate, head)
+        elif parsed.upgrade:
+            self._seen = rest
+            self._let_in(head, NOBODY)
         else:
+            self._done()
+            self._seen = b""
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 # The kernel cuts a client that takes nothing of an answer for this long.
                 sock = self._transport.get_extra_info("socket")
@@ -162,10 +205,51 @@ class HeadReader(asyncio.Protocol):
             http.connection_made(self._transport)
             http.data_received(head + rest)
 
-    def _too_slow(self) -> None:
-        self._refuse(408, "request_timeout", "the request head took too long")
+    def _ask(self, gate: Gate, head: bytes) -> None:
+        """Let the gate decide. The head's timer goes on meanwhile."""
+        peer = self._transport.get_extra_info("peername")
+        verdict = gate.admit(read_request(head), peer[0] if isinstance(peer, tuple) else "")
+        if isinstance(verdict, Admission | Declined):
+            self._decide(head, verdict)
+            return
+        self._transport.pause_reading()
+        self._admitting = asyncio.get_running_loop().create_task(self._wait(head, verdict))
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    async def _wait(self, head: bytes, asked: Coroutine[Any, Any, Verdict]) -> None:
+        verdict: Verdict
+        try:
+            verdict = await asked
+        except Exception:
+            # The boundary: whatever is wrong with the gate, it stays shut, and the log says why.
+            _log.exception("a WebSocket could not be admitted")
+            verdict = Declined(500, "internal_error", "something went wrong here")
+        self._admitting = None
+        if not self._refused and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._decide(head, verdict)
+
+    def _decide(self, head: bytes, verdict: Verdict) -> None:
+        if isinstance(verdict, Admission):
+            self._let_in(without_credentials(head), verdict)
+        else:
+            self._refuse(verdict.status, verdict.code, verdict.message, verdict.retry_after_s)
+
+    def _let_in(self, head: bytes, admission: Admission) -> None:
+        self._done()
+        data, self._seen = with_plain_connection(head) + self._seen, b""
+        front = self._front
+        if not front.hand_over(self._transport, data, admission):
+            upgrade = front.upgrade if admission == NOBODY else partial(front.upgrade, admission=admission)
+            become_websocket(self._transport, upgrade, data)
+
+    def _too_slow(self) -> None:
+        if self._admitting is not None:
+            self._admitting.cancel()
+            self._refuse(503, "not_ready", "whose this is could not be looked up in time")
+        else:
+            self._refuse(408, "request_timeout", "the request head took too long")
+
+    def _refuse(self, status: int, code: str, message: str, retry_after_s: int = 0) -> None:
         """Answer and close; what still comes is read and dropped, or the answer would be lost to a reset."""
         self._front.refused += 1
         self._refused = True
@@ -173,15 +257,17 @@ class HeadReader(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         body = orjson.dumps({"error": {"code": code, "message": message}})
+        retry = b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b""
         self._transport.write(
-            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%s" % (status, _PHRASES[status], len(body), body)
+            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n%s"
+            b"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s"
+            % (status, _PHRASES[status], len(body), retry, body)
         )
         self._transport.write_eof()
         self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
     def _done(self) -> None:
-        self._front.heads.discard(self)
+        self._front.heads.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -189,8 +275,13 @@ class HeadReader(asyncio.Protocol):
 
 _PHRASES = {
     400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
     408: b"Request Timeout",
+    414: b"URI Too Long",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
     503: b"Service Unavailable",
 }
 

@@ -46,6 +46,49 @@ def with_plain_connection(head: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """What decides about a WebSocket: request target, and headers by lower-case name in their order."""
+
+    target: str
+    headers: tuple[tuple[str, str], ...]
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark."""
+        return self.target.partition("?")[2]
+
+    def all(self, name: str) -> list[str]:
+        """All values of a header, in order."""
+        return [value for held, value in self.headers if held == name]
+
+
+def read_request(head: bytes) -> UpgradeRequest:
+    """A head that `parse_head` accepts."""
+    lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines[1:])
+    headers = tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+    return UpgradeRequest(lines[0].split(" ")[1], headers)
+
+
+def without_credentials(head: bytes) -> bytes:
+    """The head without query, cookies and Authorization: who has been admitted needs them no more, and what
+    is not there gets into no log and no other process."""
+    lines = head.split(b"\r\n")
+    method, target, version = lines[0].split(b" ")
+    kept = [
+        line
+        for line in lines[1:]
+        if line.partition(b":")[0].strip().lower() not in (b"cookie", b"authorization")
+    ]
+    return b"\r\n".join((b" ".join((method, target.partition(b"?")[0], version)), *kept))
+
+
 def _values(lines: list[bytes], wanted: bytes) -> list[bytes]:
     """All values of a header, in lower case, comma lists taken apart."""
     found: list[bytes] = []

@@ -5,7 +5,7 @@ quotes conflated to the latest of each symbol, until it has caught up (see `feed
 asks for everything since its last sequence, and gets all of it or a refusal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,14 @@ class LaneV2:
     def subscribe(
         self, client: Client, channels: tuple[str, ...], asked: Interest, symbols: list[Symbol]
     ) -> None:
-        """First what is known of the subjects that are new, or what a resume asked for; then live ones."""
+        """First what is known of the subjects that are new, or what a resume asked for; then live ones.
+
+        The market watch that a resume has parked comes along: a resume belongs to one subscription.
+        """
         for symbol in symbols:
             self._scratch.learn(symbol)
-        wanted = subjects_of(channels, asked)
+        wanted = union(subjects_of(channels, asked), subjects_of((control.TRADES,), client.parked))
+        client.parked = NOTHING
         fresh = news(client.interest, wanted)
         if not fresh:
             return
@@ -85,6 +89,11 @@ class LaneV2:
         self._send_snapshot(client, fresh)
         if not client.lagging and not client.closing:
             self.fanout.enter(client)
+
+    def learn(self, symbols: Iterable[Symbol]) -> None:
+        """Send these on the grids that they have now; whoever gets them has been told, or is told at once."""
+        for symbol in symbols:
+            self._scratch.learn(symbol)
 
     def describe(self, client: Client) -> None:
         """Say once more what a client's symbols are: their grids, or which there are, may have changed."""

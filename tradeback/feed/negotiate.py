@@ -40,6 +40,7 @@ class Declined:
     status: int
     code: str
     message: str
+    retry_after_s: int = 0
 
 
 def negotiate(target: str, headers: Mapping[str, str]) -> Accepted | Declined:

@@ -8,6 +8,7 @@ adding up. Channels that are switched off and unknown names of the same request 
 each; the rest works.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from tradeback.feed.client import Client
 from tradeback.feed.enigma import EnigmaChannel
 from tradeback.feed.interest import EVERYTHING, without
 from tradeback.feed.lane_v2 import LaneV2
+from tradeback.feed.watches import Watches
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig
 from tradeback.model.limits import CLIENT_ERRORS_MAX
@@ -39,6 +41,7 @@ class Requests:
         self._symbols = symbols
         self._v2 = v2
         self._enigma = enigma
+        self._watches = Watches(symbols, v2)
         self._disabled = {} if features.enigma_enabled else {control.ENIGMA: "feature.enigma_enabled"}
         self.served = 0
         self.refused: dict[str, int] = dict.fromkeys(sorted(control.ERROR_CODES), 0)
@@ -57,6 +60,7 @@ class Requests:
         elif isinstance(request, control.Unsubscribe):
             self._unsubscribe(client, request)
         elif isinstance(request, control.Resume):
+            self._watches.park(client)
             if not self._v2.resume(client, request.epoch, request.sequence):
                 self._v2.refresh(client)
         elif isinstance(request, control.Ping):
@@ -75,12 +79,19 @@ class Requests:
         self.refused[answer["code"]] += 1
         _send(client, answer)
 
+    def follow(self, client: Client, names: Sequence[str]) -> bool:
+        """Deliver the market watch `names`; False when that has to wait. See `feed.watches`."""
+        return self._watches.follow(client, names)
+
     def _subscribe(self, client: Client, request: control.Subscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
+        everything = request.everything and client.admission.symbols is None
+        symbols, forbidden = _allowed(client, symbols, request.names)
         channels = [channel for channel in request.channels if channel not in self._disabled]
-        if channels and (symbols or request.everything):
+        if channels and (symbols or everything):
             _send(client, control.subscribed(symbols, client.lane.position(client)))
-            asked = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
+            asked = EVERYTHING if everything else frozenset(symbol.id for symbol in symbols)
+            self._watches.asked(client, channels, asked)
             client.lane.subscribe(client, tuple(channels), asked, symbols)
             if control.ENIGMA in channels:
                 self._enigma.subscribe(client, asked)
@@ -90,12 +101,15 @@ class Requests:
                 self._send_error(client, control.disabled_channel(channel, self._disabled[channel]))
         if unknown:
             self.refuse(client, control.unknown_symbols(unknown))
+        if forbidden:
+            self.refuse(client, control.forbidden_symbols(forbidden))
 
     def _unsubscribe(self, client: Client, request: control.Unsubscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
         if symbols or request.everything:
             gone = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
             known = [symbol.id for symbol in self._symbols]
+            self._watches.refused(client, request.channels, gone)
             client.lane.unsubscribe(client, request.channels, gone, known)
             if control.ENIGMA in request.channels:
                 self._enigma.change(client, without(client.enigma, gone, known))
@@ -114,6 +128,16 @@ class Requests:
             else:
                 found[symbol.id] = symbol
         return list(found.values()), unknown
+
+
+def _allowed(client: Client, symbols: list[Symbol], names: Sequence[str]) -> tuple[list[Symbol], list[str]]:
+    """What the client's session may see of these symbols, and which it asked for by name and may not."""
+    allowed = client.admission.symbols
+    if allowed is None:
+        return symbols, []
+    asked = {name.upper() for name in names}
+    kept = [symbol for symbol in symbols if symbol.symbol in allowed]
+    return kept, sorted(asked & {symbol.symbol for symbol in symbols} - allowed)
 
 
 def _send(client: Client, answer: dict[str, Any]) -> None:

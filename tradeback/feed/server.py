@@ -7,10 +7,12 @@ and subscribe at once; rows flow after `attach_kernels`.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import orjson
 from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from tradeback.feed.admission import NOBODY, Admission
 from tradeback.feed.client import Client
 from tradeback.feed.counts import Counts, families
 from tradeback.feed.enigma import EnigmaChannel, EnigmaOf
@@ -51,6 +53,16 @@ def no_price(symbol_id: int) -> float | None:
 def no_enigma(symbol_id: int) -> None:
     """For a feed without Enigma."""
     return
+
+
+class Attends(Protocol):
+    """Who looks after the sockets of sessions: `feed.attendance.Attendance`."""
+
+    def arrived(self, client: Client) -> None:
+        """A socket with a session is open."""
+
+    def left(self, client: Client) -> None:
+        """And closed."""
 
 
 class Feed:
@@ -99,6 +111,8 @@ class Feed:
         )
         self.requests = Requests(clock, symbols, self.v2, self.enigma, features)
         self.lagging: set[Client] = set()
+        self.attendance: Attends | None = None
+        """Told of sockets with a session."""
         self._since_ns = clock.wall_ns()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty: asyncio.Event | None = None
@@ -153,8 +167,10 @@ class Feed:
 
     # The front's side.
 
-    def accept(self, request: WSUpgradeRequest) -> Client | WSUpgradeResponseWithListener:
-        """Answer an upgrade request: a client, or an HTTP error."""
+    def accept(
+        self, request: WSUpgradeRequest, admission: Admission = NOBODY
+    ) -> Client | WSUpgradeResponseWithListener:
+        """Answer an upgrade request: a client, or an HTTP error. `admission`: whose it is."""
         if not self._enabled:
             return _decline(Declined(404, "not_found", "the feed is switched off (feature.binary_websocket)"))
         outcome = negotiate(request.path.decode("latin-1"), request.headers)
@@ -163,7 +179,7 @@ class Feed:
         if len(self.clients) >= self._config.clients_max:
             self.counts.refused += 1
             return _decline(Declined(503, "too_many_clients", "the feed is full; try again later"))
-        client = Client(self, self.v2 if outcome.version == 2 else self.v1)
+        client = Client(self, self.v2 if outcome.version == 2 else self.v1, admission)
         if outcome.subprotocol is None:
             return client
         response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": outcome.subprotocol})
@@ -174,10 +190,14 @@ class Feed:
     def connected(self, client: Client) -> None:
         self.clients.add(client)
         self.counts.connected += 1
+        if self.attendance is not None and client.admission.session is not None:
+            self.attendance.arrived(client)
 
     def disconnected(self, client: Client) -> None:
         self.leaving(client)
         self.clients.discard(client)
+        if self.attendance is not None and client.admission.session is not None:
+            self.attendance.left(client)
         if not self.clients and self._empty is not None:
             self._empty.set()
 

@@ -39,6 +39,10 @@ CLIENT_ERRORS_MAX: Final = 20
 
 # HTTP.
 HEAD_BYTES_MAX: Final = 16 * KIB
+URL_BYTES_MAX: Final = 8_000
+"""aiohttp's own bound for a line, which holds for the later requests of a connection, is 8,190."""
+HEADS_WAITING_MAX: Final = 4_096
+"""Connections whose request has not come; beyond it the one that has taken longest goes."""
 BODY_BYTES_MAX: Final = 64 * KIB
 HEAD_SECONDS_MAX: Final = 10.0
 BARS_PER_ANSWER_MAX: Final = 20_000

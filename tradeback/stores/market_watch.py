@@ -4,7 +4,7 @@ A watch belongs to a `watch_id` (`SessionRecord.watch_id`): the user's own, the 
 anonymous session's, gone with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tradeback.model.clock import Clock
 from tradeback.model.errors import StoreError, TradebackError
@@ -27,14 +27,22 @@ class MarketWatch:
     def __init__(self, accounts: Accounts, clock: Clock, log: Log, symbols_max: int = SYMBOLS_MAX) -> None:
         self.on_change: list[Callable[[str, str, bool], None]] = []
         """Called with watch id, symbol, and whether it was added, after a change made here."""
+        self.elsewhere: Callable[[], Awaitable[frozenset[str]]] | None = None
+        """Asked for the symbols that other nodes' watches hold."""
         self.symbols_max = symbols_max
         self._accounts, self._clock, self._log = accounts, clock, log
         self._union: frozenset[str] = frozenset()
+        self._elsewhere: frozenset[str] = frozenset()
         self._limiter = RepeatLimiter(60.0)
 
     async def symbols(self, watch_id: str) -> list[str]:
         """In display order."""
         return await self._accounts.watched(watch_id)
+
+    async def lists(self, watch_ids: Sequence[str]) -> dict[str, list[str]]:
+        """`symbols` of many."""
+        found = await self._accounts.watched_by(watch_ids)
+        return {watch_id: found.get(watch_id, []) for watch_id in watch_ids}
 
     async def add(self, watch_id: str, symbol: str) -> bool:
         """Add to the end; False when it is there already. Raises WatchFull."""
@@ -65,14 +73,22 @@ class MarketWatch:
         return came
 
     async def union(self) -> frozenset[str]:
-        """Symbols in any watch whose owner has a live session; the last known while the registry is away."""
+        """Symbols in any watch whose owner has a live session, here or on another node; the last known while
+        the registry or the latest store is away."""
         try:
             self._union = frozenset(await self._accounts.watched_by_all(self._clock.wall_ns()))
         except StoreError as error:
-            if self._limiter.allow("union", self._clock.steady_ns()) is not None:
-                reason = str(error)
-                self._log.warning("market watches cannot be read; the last known ones hold", reason=reason)
-        return self._union
+            self._warn("market watches cannot be read; the last known ones hold", error)
+        try:
+            if self.elsewhere is not None:
+                self._elsewhere = await self.elsewhere()
+        except StoreError as error:
+            self._warn("other nodes' market watches cannot be read; the last known ones hold", error)
+        return self._union | self._elsewhere
+
+    def _warn(self, event: str, error: StoreError) -> None:
+        if self._limiter.allow(event, self._clock.steady_ns()) is not None:
+            self._log.warning(event, reason=str(error))
 
     def _tell(self, watch_id: str, symbol: str, added: bool) -> None:
         for notify in self.on_change:

@@ -5,8 +5,7 @@ here hold `?` only as the place of a value.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import astuple
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tradeback.model.errors import StoreError
@@ -14,7 +13,7 @@ from tradeback.stores.ports import SessionRecord, UserRecord
 
 Statement = tuple[str, Sequence[Any]]
 
-_USER = "SELECT id, username, password_hash, is_active, created_at FROM users"
+_USER = "SELECT id, username, password_hash, is_active, created_at, symbols FROM users"
 _ADD_USER = (
     "INSERT INTO users(username, password_hash, is_active, created_at, updated_at) VALUES (?, ?, 1, ?, ?)"
 )
@@ -24,12 +23,14 @@ _SESSION_LIVES = (
 )
 _SESSION = (
     "SELECT s.session_token, s.user_id, u.username, s.ip_address, s.user_agent, s.created_at, "
-    f"s.last_activity, s.expires_at {_SESSION_LIVES} AND s.session_token = ?"
+    f"s.last_activity, s.expires_at, s.symbols {_SESSION_LIVES} AND s.session_token"
 )
 _ADD_SESSION = (
     "INSERT INTO user_sessions(session_token, user_id, ip_address, user_agent, is_active, created_at, "
-    "last_activity, expires_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?)"
+    "last_activity, expires_at, symbols) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
 )
+MANY = 500
+"""Keys in one question; more are asked for in several."""
 _WATCH = (
     "INSERT INTO market_watch(session_id, symbol, display_order, created_at) "
     "SELECT ?, ?, held.top + 1, ? FROM (SELECT COALESCE(MAX(display_order), 0) AS top, COUNT(*) AS many "
@@ -113,16 +114,25 @@ class SqlAccounts(ABC):
         )
         return removed > 0
 
+    async def set_symbols(self, user_id: int, symbols: frozenset[str] | None, now_ns: int) -> bool:
+        """See `ports.Accounts`."""
+        text = "UPDATE users SET symbols = ?, updated_at = ? WHERE id = ?"
+        (matched,) = await self._write((text, (symbols_text(symbols), self._time(now_ns), user_id)))
+        return matched > 0
+
     def _user(self, row: tuple[Any, ...]) -> UserRecord:
-        user_id, username, password_hash, active, created = row
-        return UserRecord(user_id, username, password_hash, bool(active), self._ns(created))
+        user_id, username, password_hash, active, created, symbols = row
+        seen = symbols_of(symbols)
+        return UserRecord(user_id, username, password_hash, bool(active), self._ns(created), seen)
 
     # Sessions.
 
     async def add_session(self, session: SessionRecord) -> None:
         """See `ports.Accounts`."""
-        token_hash, user_id, _, ip_address, user_agent, *times = astuple(session)
-        values = (token_hash, user_id, ip_address, user_agent, *map(self._time, times))
+        held = session
+        times = map(self._time, (held.created_ns, held.last_activity_ns, held.expires_ns))
+        who = (held.token_hash, held.user_id, held.ip_address, held.user_agent)
+        values = (*who, *times, symbols_text(held.symbols))
         try:
             await self._write((_ADD_SESSION, values))
         except Duplicate:
@@ -131,12 +141,22 @@ class SqlAccounts(ABC):
 
     async def session(self, token_hash: str, now_ns: int) -> SessionRecord | None:
         """See `ports.Accounts`."""
-        rows = await self._read(_SESSION, (self._time(now_ns), token_hash))
-        if not rows:
-            return None
-        held_hash, user_id, username, address, agent, *times = rows[0]
+        rows = await self._read(f"{_SESSION} = ?", (self._time(now_ns), token_hash))
+        return self._session(rows[0]) if rows else None
+
+    async def sessions_alive(self, token_hashes: Sequence[str], now_ns: int) -> list[SessionRecord]:
+        """See `ports.Accounts`."""
+        found = []
+        for part in _parts(token_hashes):
+            rows = await self._read(f"{_SESSION} IN ({_marks(part)})", (self._time(now_ns), *part))
+            found += [self._session(row) for row in rows]
+        return found
+
+    def _session(self, row: tuple[Any, ...]) -> SessionRecord:
+        held_hash, user_id, username, address, agent, *times, symbols = row
         created, last, expires = map(self._ns, times)
-        return SessionRecord(held_hash, user_id, username, address, agent, created, last, expires)
+        who = (held_hash, user_id, username, address, agent)
+        return SessionRecord(*who, created, last, expires, symbols_of(symbols))
 
     async def touch_session(self, token_hash: str, last_activity_ns: int, expires_ns: int) -> bool:
         """See `ports.Accounts`."""
@@ -170,6 +190,11 @@ class SqlAccounts(ABC):
         )
         return purged
 
+    async def live_sessions(self, now_ns: int, after: str, count: int) -> list[SessionRecord]:
+        """See `ports.Accounts`."""
+        text = f"{_SESSION} > ? ORDER BY s.session_token LIMIT ?"
+        return [self._session(row) for row in await self._read(text, (self._time(now_ns), after, count))]
+
     async def count_sessions(self, now_ns: int) -> int:
         """See `ports.Accounts`."""
         ((count,),) = await self._read(f"SELECT COUNT(*) {_SESSION_LIVES}", (self._time(now_ns),))
@@ -199,15 +224,43 @@ class SqlAccounts(ABC):
         text = "SELECT symbol FROM market_watch WHERE session_id = ? ORDER BY display_order, id"
         return [symbol for (symbol,) in await self._read(text, (watch_id,))]
 
+    async def watched_by(self, watch_ids: Sequence[str]) -> dict[str, list[str]]:
+        """See `ports.Accounts`."""
+        found: dict[str, list[str]] = {}
+        for part in _parts(watch_ids):
+            text = (
+                f"SELECT session_id, symbol FROM market_watch WHERE session_id IN ({_marks(part)}) "  # noqa: S608
+                "ORDER BY display_order, id"
+            )
+            for watch_id, symbol in await self._read(text, part):
+                found.setdefault(watch_id, []).append(symbol)
+        return found
+
     async def watched_by_all(self, now_ns: int) -> list[str]:
         """See `ports.Accounts`."""
-        owners = (
+        text = f"SELECT DISTINCT symbol FROM market_watch WHERE session_id IN ({self._owners})"  # noqa: S608
+        now = self._time(now_ns)
+        return sorted(symbol for (symbol,) in await self._read(text, (now, now)))
+
+    async def live_watches(self, now_ns: int) -> dict[str, list[str]]:
+        """See `ports.Accounts`."""
+        text = (
+            f"SELECT session_id, symbol FROM market_watch WHERE session_id IN ({self._owners}) "  # noqa: S608
+            "ORDER BY session_id, display_order, id"
+        )
+        now = self._time(now_ns)
+        found: dict[str, list[str]] = {}
+        for watch_id, symbol in await self._read(text, (now, now)):
+            found.setdefault(watch_id, []).append(symbol)
+        return found
+
+    @property
+    def _owners(self) -> str:
+        """SQL for the watch ids of whoever has a live session; wants the time twice."""
+        return (
             f"SELECT s.session_token {_SESSION_LIVES} UNION "
             f"SELECT {self.owner_text} {_SESSION_LIVES} AND s.user_id IS NOT NULL"
         )
-        text = f"SELECT DISTINCT symbol FROM market_watch WHERE session_id IN ({owners})"  # noqa: S608
-        now = self._time(now_ns)
-        return sorted(symbol for (symbol,) in await self._read(text, (now, now)))
 
     # Settings.
 
@@ -228,3 +281,21 @@ class SqlAccounts(ABC):
                 await self._write((insert, (name, value, now)))
             except Duplicate:  # another engine was quicker
                 await self._write(update)
+
+
+def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[start : start + MANY] for start in range(0, len(keys), MANY))
+
+
+def _marks(keys: Sequence[str]) -> str:
+    return ", ".join("?" * len(keys))
+
+
+def symbols_text(symbols: frozenset[str] | None) -> str | None:
+    """An allow-list as its column holds it."""
+    return None if symbols is None else ",".join(sorted(symbols))
+
+
+def symbols_of(text: str | None) -> frozenset[str] | None:
+    """The inverse of `symbols_text`. An empty list allows nothing."""
+    return None if text is None else frozenset(name for name in text.split(",") if name)

@@ -71,4 +71,4 @@ def ns_of(value: datetime) -> int:
 
 def ns_of_text(text: str) -> int:
     """The inverse of `moment_text`."""
-    return ns_of(datetime.strptime(text, _TEXT))
+    return ns_of(datetime.fromisoformat(text))

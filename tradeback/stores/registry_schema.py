@@ -7,7 +7,7 @@ reads, and alembic's own table, which `tradeback migrate` reads.
 
 from tradeback.stores.registry_rows import EPOCH_TEXT
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Names of the steps; the last is what this program needs."""
 _NOW = "(strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
 
@@ -79,8 +79,15 @@ CREATE TABLE IF NOT EXISTS alembic_version(
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 DELETE FROM alembic_version;
-INSERT INTO alembic_version VALUES ('{REVISIONS[-1]}');
+INSERT INTO alembic_version VALUES ('0002');
 INSERT OR REPLACE INTO settings VALUES ('{LOCK}', '', '{EPOCH_TEXT}'), ('{WATCH_LOCK}', '', '{EPOCH_TEXT}')
 """  # noqa: S608
 
-STEPS = (SYMBOLS, f"{ACCOUNTS}{_STAMP}")
+ALLOW_LISTS = """
+ALTER TABLE users ADD COLUMN symbols TEXT;
+ALTER TABLE user_sessions ADD COLUMN symbols TEXT;
+UPDATE alembic_version SET version_num = '0003'
+"""
+"""What a user or a session may see: names with commas between; NULL is everything."""
+
+STEPS = (SYMBOLS, f"{ACCOUNTS}{_STAMP}", ALLOW_LISTS)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tradeback.model.clock import Clock
@@ -71,6 +71,8 @@ class Sessions:
 
     def __init__(self, accounts: Accounts, clock: Clock, log: Log, lifetime: Lifetime | None = None) -> None:
         self.counts = SessionCounts()
+        self.on_live: list[Callable[[SessionRecord], None]] = []
+        """Called with every session that begins here or is renewed."""
         self.on_end: list[Callable[[str], None]] = []
         """Called with the token hash of every session that ends here: close its sockets, tell other nodes."""
         self._accounts, self._clock, self._log = accounts, clock, log
@@ -83,7 +85,13 @@ class Sessions:
         self._task: asyncio.Task[None] | None = None
 
     async def create(
-        self, user_id: int | None = None, *, ip_address: str = "", user_agent: str = "", username: str = ""
+        self,
+        user_id: int | None = None,
+        *,
+        ip_address: str = "",
+        user_agent: str = "",
+        username: str = "",
+        symbols: frozenset[str] | None = None,
     ) -> NewSession:
         """A new session of a user, or an anonymous one. Always a new token: one from before a log-in, which
         somebody else may have planted, gets no rights by it."""
@@ -98,9 +106,11 @@ class Sessions:
             created_ns=now_ns,
             last_activity_ns=now_ns,
             expires_ns=self._expiry_ns(now_ns, now_ns),
+            symbols=symbols,
         )
         await self._accounts.add_session(record)
         self.counts.created += 1
+        self._tell_live(record)
         return NewSession(token, record)
 
     async def find(self, token: str) -> SessionRecord | None:
@@ -123,6 +133,17 @@ class Sessions:
         elif generation == self._generation:  # else it may have ended while the answer was on its way
             self._remember(found)
         return found
+
+    async def check(self, keys: Sequence[str]) -> dict[str, SessionRecord]:
+        """Those of these token hashes that are live sessions: for open sockets, which are a use like others,
+        so it renews them."""
+        now_ns = self._clock.wall_ns()
+        alive = {}
+        for found in await self._accounts.sessions_alive(keys, now_ns):
+            renewed = await self._touch(found, now_ns)
+            if renewed is not None:
+                alive[found.token_hash] = renewed
+        return alive
 
     async def end(self, token: str) -> bool:
         """Log out. False when it was no live session."""
@@ -194,7 +215,9 @@ class Sessions:
             if self._limiter.allow("touch", self._clock.steady_ns()) is not None:
                 self._log.warning("a session could not be renewed", reason=str(error))
             return found
-        return replace(found, last_activity_ns=now_ns, expires_ns=expires_ns)
+        renewed = replace(found, last_activity_ns=now_ns, expires_ns=expires_ns)
+        self._tell_live(renewed)
+        return renewed
 
     def _remember(self, found: SessionRecord) -> None:
         while len(self._cache) >= self._lifetime.cache_max:
@@ -206,6 +229,10 @@ class Sessions:
     def _forget_user(self, user_id: int) -> None:
         self._generation += 1
         self._cache = {key: held for key, held in self._cache.items() if held[0].user_id != user_id}
+
+    def _tell_live(self, record: SessionRecord) -> None:
+        for notify in self.on_live:
+            notify(record)
 
     def _tell(self, keys: list[str]) -> None:
         for key in keys:

@@ -166,6 +166,16 @@ class Users:
         await self._accounts.set_active(user.id, active, self._clock.wall_ns())
         return user
 
+    async def allow(self, name: str, symbols: frozenset[str] | None) -> UserRecord:
+        """Let the user see these symbols and no others; None: everything. All sessions of the user end.
+
+        Raises BadUser.
+        """
+        user = await self.find(name)
+        await self._accounts.set_symbols(user.id, symbols, self._clock.wall_ns())
+        await self._accounts.end_sessions(user.id)
+        return user
+
     async def remove(self, name: str) -> UserRecord:
         """Remove with sessions and market watch. Raises BadUser."""
         user = await self.find(name)

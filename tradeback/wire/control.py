@@ -8,7 +8,7 @@ JSON text both ways; reading and writing JSON is the caller's business. Requests
     {"type":"resume","epoch":E,"sequence":N}                            version 2
 
 Answers: subscribed, unsubscribed, pong, enigma (version 1), resumed or resume_refused (version 2), and error
-with one of the codes below.
+with one of the codes below. Unasked: auto_subscribe, and unsubscribed, of the session's market watch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,8 +38,9 @@ UNKNOWN_TYPE: Final = "unknown_type"
 TOO_MANY_SYMBOLS: Final = "too_many_symbols"
 BAD_REQUEST: Final = "bad_request"
 DISABLED: Final = "disabled"
+FORBIDDEN_SYMBOL: Final = "forbidden_symbol"
 ERROR_CODES: Final = frozenset(
-    {UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST, DISABLED}
+    {UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST, DISABLED, FORBIDDEN_SYMBOL}
 )
 
 SHOWN_MAX: Final = 10
@@ -169,22 +170,32 @@ def subscribed(symbols: Iterable[Symbol], position: tuple[int, int] | None = Non
 
     With `position` (version 2) also the epoch and the sequence from which on records are delivered.
     """
-    described = {
-        symbol.symbol: {
-            "id": symbol.id,
-            "price_precision": symbol.price_precision,
-            "quantity_precision": symbol.quantity_precision,
-        }
-        for symbol in symbols
-    }
+    described = {symbol.symbol: _described(symbol) for symbol in symbols}
     answer: Message = {"type": "subscribed", "symbols": described}
     if position is not None:
         answer["epoch"], answer["sequence"] = position
     return answer
 
 
+def _described(symbol: Symbol) -> dict[str, int]:
+    return {
+        "id": symbol.id,
+        "price_precision": symbol.price_precision,
+        "quantity_precision": symbol.quantity_precision,
+    }
+
+
+def auto_subscribe(symbol: Symbol, position: tuple[int, int] | None = None) -> Message:
+    """A symbol of the session's market watch is delivered from now on, by the same rules as a subscription
+    to its trades. `position` as in `subscribed`."""
+    data: dict[str, Any] = {"symbol": symbol.symbol, **_described(symbol)}
+    if position is not None:
+        data["epoch"], data["sequence"] = position
+    return {"type": "auto_subscribe", "data": data}
+
+
 def unsubscribed(names: Iterable[str]) -> Message:
-    """Answer to unsubscribe: the names that are no longer delivered."""
+    """Answer to unsubscribe: the names that are no longer delivered. Unasked: they left the market watch."""
     return {"type": "unsubscribed", "symbols": list(names)}
 
 
@@ -210,10 +221,18 @@ def error(code: str, message: str) -> Message:
 
 def unknown_symbols(names: list[str]) -> Message:
     """The error that names symbols which do not exist here."""
+    return error(UNKNOWN_SYMBOL, f"unknown {_listed(names)}; GET /api/v1/symbols lists them")
+
+
+def forbidden_symbols(names: list[str]) -> Message:
+    """The error that names symbols which are not on the session's list."""
+    return error(FORBIDDEN_SYMBOL, f"this session may not see {_listed(names)}")
+
+
+def _listed(names: list[str]) -> str:
     shown = ", ".join(_short(name) for name in names[:SHOWN_MAX])
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
-    noun = "symbol" if len(names) == 1 else "symbols"
-    return error(UNKNOWN_SYMBOL, f"unknown {noun} {shown}{more}; GET /api/v1/symbols lists them")
+    return f"{'symbol' if len(names) == 1 else 'symbols'} {shown}{more}"
 
 
 def disabled_channel(channel: str, key: str) -> Message:

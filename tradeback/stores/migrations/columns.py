@@ -42,3 +42,8 @@ def index_once(name: str, table: str, column: str) -> None:
     held = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
     if name not in held:
         op.create_index(name, table, [column])
+
+
+def has_column(table: str, name: str) -> bool:
+    """Whether a table has this column; MySQL has no ADD COLUMN IF NOT EXISTS."""
+    return any(column["name"] == name for column in sa.inspect(op.get_bind()).get_columns(table))

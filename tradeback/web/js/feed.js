@@ -126,6 +126,10 @@ export class Feed {
   /** @type {?function({reason: string, held: Position, now: ?Position}): void} a resume was refused */
   onLost = null;
   /** @type {?function(object): void} errors that the engine answers */ onError = null;
+  /** @type {?function(FeedSymbol): void} a symbol of the session's market watch is delivered from now on */
+  onWatched = null;
+  /** @type {?function(string[]): void} these are delivered no more: asked for, or they left the watch */
+  onUnsubscribed = null;
 
   /** @type {Map<number, FeedSymbol>} by wire id */ symbols = new Map();
   /** @type {?Position} everything before it has been handed out or waits for the loop */ position = null;
@@ -144,6 +148,7 @@ export class Feed {
   #askedFor = null;
   #answered = null;
   #covering = false;
+  #watchedIds = new Set();
   #held = [];
   #queue = null;
   #failure = null;
@@ -281,7 +286,8 @@ export class Feed {
   #begin() {
     this.#askedFor = this.#answered = null;
     this.#held = [];
-    if (this.position && this.#wants.channels.some((channel) => channel !== "enigma")) {
+    const taped = this.#watchedIds.size > 0 || this.#wants.channels.some((channel) => channel !== "enigma");
+    if (this.position && taped) {
       this.#askedFor = this.position;
       this.#send({ type: "resume", ...this.position });
     }
@@ -340,6 +346,8 @@ export class Feed {
 
   #text(message) {
     if (message.type === "subscribed") this.#subscribed(message);
+    else if (message.type === "auto_subscribe") this.#watched(message.data);
+    else if (message.type === "unsubscribed") this.#call(this.onUnsubscribed, message.symbols);
     else if (message.type === "resumed") this.#askedFor = null;
     else if (message.type === "error") this.#call(this.onError, message);
     else if (message.type === "resume_refused" && this.#askedFor) {
@@ -350,14 +358,26 @@ export class Feed {
     }
   }
 
+  #learn(name, told) {
+    this.#decoder.learn(told.id, told.price_precision, told.quantity_precision);
+    const symbol = {
+      id: told.id, symbol: name,
+      pricePrecision: told.price_precision, quantityPrecision: told.quantity_precision,
+    };
+    this.symbols.set(told.id, symbol);
+    return symbol;
+  }
+
+  /** A symbol of the session's market watch, which the engine delivers without being asked. */
+  #watched(told) {
+    const symbol = this.#learn(told.symbol, told);
+    this.#watchedIds.add(symbol.id);
+    this.position ??= { epoch: told.epoch, sequence: told.sequence };
+    this.#call(this.onWatched, symbol);
+  }
+
   #subscribed(message) {
-    for (const [name, told] of Object.entries(message.symbols)) {
-      this.#decoder.learn(told.id, told.price_precision, told.quantity_precision);
-      this.symbols.set(told.id, {
-        id: told.id, symbol: name,
-        pricePrecision: told.price_precision, quantityPrecision: told.quantity_precision,
-      });
-    }
+    for (const [name, told] of Object.entries(message.symbols)) this.#learn(name, told);
     const held = this.#held;
     this.#held = [];
     for (const [data, receivedMs] of held) this.#frame(this.#decoder.decode(data), receivedMs);
@@ -372,6 +392,7 @@ export class Feed {
   }
 
   #binary(data, receivedMs) {
+    if (this.#askedFor) return; // of the market watch, before the answer to the resume: it comes again
     let found;
     try {
       found = this.#decoder.decode(data);
@@ -393,7 +414,7 @@ export class Feed {
     const even = this.#wants.even;
     for (const channel of CHANNELS) {
       for (const entry of found[channel]) entry.symbol = this.symbol(entry.symbolId).symbol;
-      if (!even) found[channel] = found[channel].filter((entry) => this.#wants.wants(channel, entry.symbol));
+      if (!even) found[channel] = found[channel].filter((entry) => this.#takes(channel, entry));
     }
     for (const gap of found.gaps) gap.state = STATES[gap.state] ?? `#${gap.state}`;
     const told = snapshot || replay ? null : header;
@@ -401,6 +422,11 @@ export class Feed {
     if (!snapshot) this.position = position;
     const batch = { ...found, position: this.position, snapshot, replay, receivedMs, latency };
     if (CHANNELS.some((channel) => found[channel].length)) this.#deliver(batch);
+  }
+
+  #takes(channel, entry) {
+    if (channel === "trades" && this.#watchedIds.has(entry.symbolId)) return true;
+    return this.#wants.wants(channel, entry.symbol);
   }
 
   #deliver(batch) {
