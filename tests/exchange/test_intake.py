@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.exchange.harness import BTC, ETH, Desk, desk, samples
 from tradeback.ingest import context as words
-from tradeback.model.record import AGG, LATE, QUOTE, STAND_IN, TRADE, Rows, empty_rows
+from tradeback.model.record import AGG, LATE, QUOTE, STAND_IN, TRADE, UNWATCHED, Rows, empty_rows
 
 
 def records(*entries: tuple[int, int, int]) -> Rows:
@@ -66,3 +66,28 @@ async def test_nothing_is_taken_twice_after_a_restart(tmp_path: Path) -> None:
         assert again.intake.admit(records((QUOTE, ETH.id, 499))) == 0
         assert again.intake.context.missing_trades(BTC.id) == 7
         assert again.intake.context.counter(words.LATE_FILLS, TRADE) == 1
+
+
+async def test_a_symbol_that_nobody_asked_for_begins_anew(tmp_path: Path) -> None:
+    """Ids that went by are not missing, now and after a restart; the other symbol's are."""
+    away = [(TRADE, BTC.id, 10), (AGG, BTC.id, 10), (QUOTE, BTC.id, 10), (TRADE, ETH.id, 10)]
+    back = [(TRADE, BTC.id, 90), (AGG, BTC.id, 80), (QUOTE, BTC.id, 9), (TRADE, ETH.id, 12)]
+    with desk(tmp_path) as world:
+        context = world.intake.context
+        assert world.intake.admit(records(*away)) == 4
+        world.intake.begin_anew([BTC.id], 77)
+        assert world.intake.admit(records(*back)) == 3, "an old quote is old"
+        assert world.intake.admit(records(*back)) == 0
+        assert (context.missing_trades(BTC.id), context.missing_trades(ETH.id)) == (0, 1)
+        assert context.counter(words.SKIPPED_IDS, TRADE) == 1
+        (row,) = world.rows[world.rows["kind"] == UNWATCHED]
+        assert (row["symbol_id"], row["recv_ns"]) == (BTC.id, 77)
+        world.check_tape()
+        head = world.tape.next_sequence
+    with desk(tmp_path) as again:
+        again.seen.append(again.tape.read(1, head))
+        again.intake.restore(again.tape.read(1, head))
+        context = again.intake.context
+        assert (context.missing_trades(BTC.id), context.missing_trades(ETH.id)) == (0, 1)
+        assert again.intake.admit(records(*back)) == 0
+        assert again.intake.admit(records((TRADE, BTC.id, 91))) == 1

@@ -303,3 +303,29 @@ def test_answers_that_are_none(body: bytes) -> None:
 def test_answers() -> None:
     assert parse_newest(b"[]") is None
     assert parse_newest(b'[{"a":7,"p":"1","f":8,"l":9}]') == (7, 9)
+
+
+async def test_a_symbol_that_goes_on_purpose_is_no_stall(world: Desk, source: Synthetic) -> None:
+    """Its silence is not asked about; those that stay are watched on, and one that comes as of then."""
+    names = list(source.books)
+    going, coming = names[1], names[3]
+    async with market(source, 18) as (server, faults, rest):
+        pool = world.pool(server.ws_url, names[:3], 2, rollover_overlap_s=0.02)
+        async with at_work(pool), watching(world, pool, rest) as watch:
+            await all_up(pool)
+            await until(lambda: world.count > 1_000)
+            watch.follow(pool.lines, [going])
+            await pool.remove([going])
+            pool.add([coming])
+            await asyncio.wait_for(pool.carried([coming]), 30)
+            watch.follow(pool.lines)
+            assert (watch.health().details or {})["streams"] == 9
+            for _ in range(10):
+                await until(lambda least=world.count + 100: world.count > least, 30)  # type: ignore[misc]
+                await asyncio.sleep(FLOOR_S / 4)
+            assert [line.counts.stalls for line in pool.lines] == [0] * 6
+            faults.mute(server, f"{coming.lower()}@trade")
+            await until(lambda: sum(line.counts.rollovers for line in pool.lines) == 1, 30)
+            await until(lambda: not watch.watchdog.stalled.any(), 30)
+    (said,) = world.log.of("a stream has stalled")
+    assert said["stream"] == f"{coming.lower()}@trade"

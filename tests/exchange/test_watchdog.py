@@ -275,3 +275,72 @@ def test_every_stall_is_found_and_nothing_else(
     assert [(found, which) for _, found, which in world.stalled] in ([(line, stream)], [])
     if interval_s < 2:
         assert len(world.stalled) == 1
+
+
+# Streams that come and go.
+
+
+def rearrange(world: World, kept: list[int]) -> None:
+    """Now there are these streams: an old index, or -1 for a new one."""
+    for name in ("counts", "ids", "since"):
+        old = getattr(world, name)
+        new = np.zeros((world.lines, len(kept)), np.int64)
+        for index, was in enumerate(kept):
+            new[:, index] = old[:, was] if was >= 0 else 0
+        setattr(world, name, new)
+    world.since[:, [was < 0 for was in kept]] = int(world.now_s * S)
+    world.streams = len(kept)
+    world.dog.rearrange(kept, world.counts)
+
+
+def test_streams_that_stay_keep_what_is_known_of_them() -> None:
+    world = World()
+    flowing(world, 60)
+    explained = world.dog.explained_s()
+    rearrange(world, [2, -1, 0])
+    assert np.array_equal(world.dog.explained_s()[:, [0, 2]], explained[:, [2, 0]])
+    flowing(world, 30, start=60)
+    assert world.stalled == []
+
+
+def test_a_stall_goes_on_in_its_new_place_and_one_that_left_is_forgotten() -> None:
+    world = World()
+    flowing(world, 20)
+    flowing(world, 10, stalled=(1, 2), start=20)
+    assert [(line, stream) for _, line, stream in world.stalled] == [(1, 2)]
+    rearrange(world, [2, 1])
+    assert world.dog.stalled.tolist() == [[False, False], [True, False]]
+    rearrange(world, [1])
+    assert not world.dog.stalled.any()
+    world.stalled.clear()
+    flowing(world, 10, start=30)
+    assert world.stalled == []
+
+
+def test_a_stream_that_comes_owes_nothing_of_before() -> None:
+    """Counts and ids of an earlier time are no news, and no evidence."""
+    world = World(streams=1)
+    flowing(world, 20)
+    rearrange(world, [0, -1])
+    world.counts[:, 1], world.ids[:, 1] = 500, 9_000
+    world.dog.rearrange([0, -1], world.counts)
+    for second in range(20, 40):
+        for line in range(2):
+            world.bring(line, 0, second)
+        findings = world.look()
+        assert findings.stalled == []
+    world.bring(0, 1, 9_001)
+    for second in range(40, 50):
+        for line in range(2):
+            world.bring(line, 0, second)
+        world.look()
+    assert [(line, stream) for _, line, stream in world.stalled] == [(1, 1)], "this one is owed"
+
+
+def test_no_streams_at_all() -> None:
+    world = World(streams=0)
+    assert world.look().asks == []
+    rearrange(world, [-1])
+    assert world.look().asks == []
+    rearrange(world, [])
+    assert world.look().stalled == []

@@ -21,7 +21,7 @@ from tradeback.derive.completeness_gap import (
     Suspect,
 )
 from tradeback.derive.completeness_stream import Stream
-from tradeback.model.record import AGG, GAP, STAND_IN, TRADE, Rows
+from tradeback.model.record import AGG, GAP, STAND_IN, TRADE, UNWATCHED, Rows
 
 NONE: Final = -1
 """No id yet: ids begin with 0."""
@@ -67,6 +67,8 @@ class Seen:
         # has come; and [0] what the former was when it ran ahead of the trades, [1] since when (ns).
         self._reach: NDArray[np.int64] = larger("_reach", NONE)
         self._mark: NDArray[np.int64] = larger("_mark", NONE)
+        self._anew: NDArray[np.bool_] = larger("_anew", 0, np.bool_)
+        """The next record begins another claim; gaps of the one before stay what they are."""
 
     def _fit(self, symbol_id: int) -> None:
         if symbol_id >= self._top.shape[1]:
@@ -77,6 +79,14 @@ class Seen:
     def feed(self, rows: Rows, first_sequence: int) -> None:
         """Take the next records of the tape; `rows[0]` stands at `first_sequence`."""
         kinds = rows["kind"]
+        cuts = np.flatnonzero(kinds == UNWATCHED).tolist()
+        if cuts:
+            # What stands before such a record belongs to another claim than what stands behind it.
+            for begin, end in zip([-1, *cuts], [*cuts, len(rows)], strict=True):
+                if begin >= 0:
+                    self._begin_anew(int(rows["symbol_id"][begin]))
+                self.feed(rows[begin + 1 : end], first_sequence + begin + 1)
+            return
         standing = (kinds == TRADE) & ((rows["flags"] & STAND_IN) != 0)
         trades, aggs = (kinds == TRADE) & ~standing, kinds == AGG
         for stream, mask in ((TRADES, trades), (AGGS, aggs)):
@@ -137,6 +147,9 @@ class Seen:
         """Ids first..last are on the tape."""
         symbol_id, stream = key
         lowest, top = int(self._from[stream, symbol_id]), int(self._top[stream, symbol_id])
+        if (lowest < 0 or last < lowest) and self._is_hole(key, first, last):
+            self._fill(key, first, last)  # of a claim that has ended
+            return
         if lowest < 0:
             self._begin(key, first, last, last_us)
             return
@@ -153,8 +166,20 @@ class Seen:
         if low <= high:
             self.doubles += high - low + 1 - self._fill(key, low, high)
 
+    def _begin_anew(self, symbol_id: int) -> None:
+        """Nobody asked for this symbol for a while: what was jumped over meanwhile is not missing."""
+        self._fit(symbol_id)
+        self._from[:, symbol_id] = self._top[:, symbol_id] = NONE
+        self._top_us[:, symbol_id] = 0
+        self._reach[:, symbol_id] = self._mark[:, symbol_id] = NONE
+        self._anew[:, symbol_id] = self._dirty[:, symbol_id] = True
+        self.version += 1
+
     def _begin(self, key: Key, first: int, last: int, last_us: int) -> None:
         symbol_id, stream = key
+        if self._anew[stream, symbol_id]:
+            self._anew[stream, symbol_id] = False
+            self._stream(key).forgotten_below = first
         self._from[stream, symbol_id] = first
         self._top[stream, symbol_id], self._top_us[stream, symbol_id] = last, last_us
 
@@ -164,6 +189,10 @@ class Seen:
             stream.holes.add(suspect.first, suspect.last)
             stream.suspects.append(suspect)
             self._holed[key[1], key[0]] = True
+
+    def _is_hole(self, key: Key, first: int, last: int) -> bool:
+        stream = self._streams.get(key)
+        return stream is not None and stream.holes.count(first, last) == last - first + 1
 
     def _fill(self, key: Key, first: int, last: int) -> int:
         """Ids came that were jumped over; returns how many were missing indeed."""
@@ -248,6 +277,11 @@ class Seen:
         """A gap that this run does not know, from a replay: its tail may be beyond what records show."""
         symbol_id, number = key
         stream.gaps[gap.name] = gap
+        if self._anew[number, symbol_id] and self._from[number, symbol_id] < 0:
+            # Of the claim that has ended, and no other has begun.
+            if not stream.holes.touches(*gap.name):
+                stream.holes.add(*gap.name)
+            return
         if self._from[number, symbol_id] < 0:
             self._from[number, symbol_id], self._top[number, symbol_id] = gap.first_id, gap.first_id - 1
         lowest, top = int(self._from[number, symbol_id]), int(self._top[number, symbol_id])

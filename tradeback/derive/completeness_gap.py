@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tradeback.derive.completeness_ranges import Range
-from tradeback.model.record import AGG, GAP, LINE_LOCAL, LINE_SHIFT, TRADE, Rows, empty_rows
+from tradeback.model.record import AGG, GAP, LINE_LOCAL, LINE_SHIFT, TRADE, UNWATCHED, Rows, empty_rows
 
 OPEN: Final = 1
 REPAIRED: Final = 2
@@ -107,5 +107,13 @@ def gap_rows(gaps: Sequence[Gap]) -> Rows:
         row["quantity"], row["price"] = gap.state, gap.missing
         row["ask_quantity"] = STREAM_KINDS[gap.stream]
         row["exchange_us"], row["recv_ns"] = gap.before_us, gap.noted_ns
+    rows["flags"] = LINE_LOCAL << LINE_SHIFT
+    return rows
+
+
+def unwatched_rows(symbol_ids: Sequence[int], recv_ns: int) -> Rows:
+    """One record for each symbol that is asked for again: its claim to completeness begins anew behind it."""
+    rows = empty_rows(len(symbol_ids))
+    rows["kind"], rows["symbol_id"], rows["recv_ns"] = UNWATCHED, symbol_ids, recv_ns
     rows["flags"] = LINE_LOCAL << LINE_SHIFT
     return rows

@@ -1,10 +1,12 @@
 """One socket to the exchange: connect, subscribe, read until it ends. It is never opened twice.
 
-What to do when it ends, grows old or goes silent is decided by the `Line` that owns it; during a rollover
-a line owns two.
+Which symbols it carries is the line's wish and may change at any time: `match` brings the subscriptions in
+line with it, and those of other symbols go on undisturbed. What to do when the connection ends, grows old or
+goes silent is decided by the `Line` that owns it; during a rollover a line owns two.
 """
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Protocol
 
@@ -87,7 +89,15 @@ class Connection:
         symbols: SymbolTable,
         counts: LineCounts,
         owner: Owner,
+        wanted: Collection[str] | None = None,
     ) -> None:
+        """`wanted`: the symbols to carry, looked at by every `match`; the plan's when not given."""
+        self._wanted = plan.symbols if wanted is None else wanted
+        self._asked: dict[str, None] = {}
+        """Symbols for which SUBSCRIBE has left."""
+        self.carried: set[str] = set()
+        """Symbols whose subscription is acknowledged."""
+        self._matching = asyncio.Lock()
         self.plan, self._endpoint, self._config = plan, endpoint, config
         self._clock, self._intake, self._symbols = clock, intake, symbols
         self._counts, self._owner = counts, owner
@@ -110,11 +120,34 @@ class Connection:
     async def open(self) -> None:
         """Connect and subscribe. Raises one of LOST."""
         await self._connect()
-        requests = self._requests
-        assert requests is not None
-        names = [stream_name(symbol, self.plan.stream) for symbol in self.plan.symbols]
-        await requests.subscribe(names, self._pauses)
+        await self.match()
+        if self._requests is None:
+            raise ExchangeError(self.ended or _CLOSED)
         self.up_ns = self._clock.steady_ns()
+
+    async def match(self) -> None:
+        """Subscribe to what is wanted and not carried, unsubscribe from what is carried and not wanted, until
+        neither is left. Does nothing before `open` has come so far. ExchangeError when the exchange refuses
+        or does not answer: what it sends from then on is not known, so the connection must be replaced.
+        """
+        async with self._matching:
+            while self._requests is not None:
+                gone = [symbol for symbol in self._asked if symbol not in self._wanted]
+                new = [symbol for symbol in self._wanted if symbol not in self._asked]
+                if not gone and not new:
+                    return
+                # First what goes: the exchange counts the streams of a connection.
+                for symbol in gone:
+                    del self._asked[symbol]
+                self.carried.difference_update(gone)
+                await self._requests.unsubscribe(self._streams(gone), self._pauses)
+                if self._requests is not None:
+                    self._asked.update(dict.fromkeys(new))
+                    await self._requests.subscribe(self._streams(new), self._pauses)
+                    self.carried.update(new)
+
+    def _streams(self, symbols: Collection[str]) -> list[str]:
+        return [stream_name(symbol, self.plan.stream) for symbol in symbols]
 
     async def passed(self) -> bool:
         """Until everything the exchange had queued for this connection has come: it answers in order.
@@ -248,6 +281,12 @@ class Connection:
             return
         if not fallback.same(row, slow):
             self._distrust(payload, "the records differ")
+
+    def give_up(self, reason: str) -> None:
+        """End it from this side, so that its line replaces it."""
+        if self.ended is None and self.transport is not None:
+            self.ended = reason
+            self.transport.underlying_transport.abort()
 
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended."""

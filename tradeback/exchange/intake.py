@@ -6,10 +6,11 @@ lines stop reading (the exchange queues meanwhile) until the same append succeed
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tradeback.derive.completeness_gap import unwatched_rows
 from tradeback.ingest import context as words
 from tradeback.ingest.arbiter import restore_rows
 from tradeback.ingest.context import IngestContext
@@ -18,7 +19,7 @@ from tradeback.kernel.jit import address as address_of
 from tradeback.kernel.jit import entry
 from tradeback.model.errors import TapeError
 from tradeback.model.limits import BATCH_ROWS_MAX
-from tradeback.model.record import KIND_NAMES, ROW_BYTES, Rows, empty_rows, seal
+from tradeback.model.record import KIND_NAMES, ROW_BYTES, UNWATCHED, Rows, empty_rows, seal
 from tradeback.model.symbols import Symbol
 from tradeback.ops.metrics import Family, Histogram
 from tradeback.path import layout as at
@@ -76,6 +77,14 @@ class Intake:
         """From now on this symbol's frames are understood."""
         self.context.add_symbol(symbol.symbol, symbol.id)
         self._beside.add_symbol(symbol.symbol, symbol.id)
+
+    def begin_anew(self, symbol_ids: Sequence[int], recv_ns: int) -> None:
+        """Nobody asked for these symbols since their last record: what was missed meanwhile is no gap, here
+        and for readers of the tape. To be called before their streams begin. Raises TapeError like `admit`.
+        """
+        self.append(unwatched_rows(symbol_ids, recv_ns))
+        for symbol_id in symbol_ids:
+            self.context.begin_anew(symbol_id)
 
     def pull(self, address: int, end: int, recv_ns: int, line: int) -> int:
         """Take the frames in [address, end); returns how many records came of it.
@@ -138,8 +147,16 @@ class Intake:
         """Learn from tape records, oldest first, what has been seen. Counters stay as they are."""
         before = self.context.words[words.COUNTERS :].copy()
         held = np.ascontiguousarray(rows)
-        restore_rows(self.context.address, int(held.ctypes.data), len(held))
+        start = 0
+        for cut in np.flatnonzero(held["kind"] == UNWATCHED).tolist():
+            self._restore(held[start:cut])
+            self.context.begin_anew(int(held["symbol_id"][cut]))
+            start = cut + 1
+        self._restore(held[start:])
         self.context.words[words.COUNTERS :] = before
+
+    def _restore(self, rows: Rows) -> None:
+        restore_rows(self.context.address, int(rows.ctypes.data), len(rows))
 
     def _in_batches(self, rows: Rows, take: Callable[[Rows], int]) -> int:
         done = taken = 0

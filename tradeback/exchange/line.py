@@ -8,10 +8,14 @@ Rollover: at an age drawn between `exchange.rollover_min` and `rollover_max`, at
 the watchdog asks for it, a second connection is brought up beside the first. Both feed the intake, where
 ids keep everything single. The first is closed when the second delivers (or nothing comes on either) and
 whatever the exchange had queued for the first has come. One line at a time does so.
+
+Symbols come and go by `carry` at any time: every connection that is open, the new one of a rollover too, is
+brought in line with it; one that is opened later begins with what is wanted then.
 """
 
 import asyncio
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from tradeback.exchange.backoff import Backoff
@@ -52,6 +56,9 @@ class Line:
     ) -> None:
         self.plan = plan
         self.name = f"line:{plan.name}"
+        self.symbols: dict[str, None] = dict.fromkeys(plan.symbols)
+        """What it is to carry; the plan says with what it began."""
+        self._matching: set[asyncio.Task[None]] = set()
         self.counts = LineCounts()
         self.race = Race(intake.context, plan.line, KINDS[plan.stream])
         self.endpoint = endpoint_of(plan.line, config.ws_endpoint, config.ws_endpoint_b)
@@ -116,6 +123,39 @@ class Line:
         self._wake.set()
         return True
 
+    def carry(self, came: Iterable[str], went: Iterable[str] = ()) -> None:
+        """Carry these symbols, too, and those no more, as soon as the exchange's limits allow it."""
+        for symbol in went:
+            self.symbols.pop(symbol, None)
+        self.symbols.update(dict.fromkeys(came))
+        for connection in self.connections:
+            task = asyncio.create_task(self._match(connection))
+            self._matching.add(task)
+            task.add_done_callback(self._matching.discard)
+
+    async def matched(self) -> None:
+        """Until what `carry` asked of open connections is done, or has failed."""
+        while self._matching:
+            await asyncio.wait(self._matching)
+
+    async def _match(self, connection: Connection) -> None:
+        try:
+            await connection.match()
+        except ExchangeError as error:
+            if connection.ended is not None:
+                return
+            self.say("subscriptions cannot be changed", error=str(error))
+            if connection is self.current:
+                self.replace("its subscriptions cannot be changed")
+            else:
+                connection.give_up(str(error))
+
+    def close(self) -> None:
+        """No more of this line: it is forgotten by those who would call it. Its `run` has ended."""
+        for task in self._matching:
+            task.cancel()
+        self._intake.on_stall.remove(self._on_stall)
+
     # One connection.
 
     async def _open(self) -> Connection:
@@ -129,6 +169,7 @@ class Line:
             self._symbols,
             self.counts,
             self,
+            self.symbols,
         )
         self.connections.append(connection)
         try:
@@ -330,7 +371,7 @@ class Line:
         if state != self._state:
             self._state, self._since_ns = state, self._clock.wall_ns()
             if state == "ok":
-                self._log.info("line up", streams=len(self.plan.symbols))
+                self._log.info("line up", streams=len(self.symbols))
 
     @property
     def is_up(self) -> bool:
@@ -359,6 +400,7 @@ class Line:
         counts = self.counts
         details = {
             "endpoint": self.endpoint,
+            "streams": len(self.symbols),
             "age_s": round((self._clock.steady_ns() - since_ns) / 1e9, 1) if since_ns else None,
             "connections": len(self.connections),
             "reconnects": counts.reconnects,

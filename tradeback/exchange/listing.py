@@ -21,6 +21,8 @@ class Listing:
     def __init__(self, config: ExchangeConfig, log: Log, clock: Clock) -> None:
         self._config, self._log, self._clock = config, log, clock
         self.rest = Rest(config.rest_endpoint, clock)
+        self.records: list[SymbolRecord] = []
+        """All that the exchange lists; empty when it could not be reached."""
         self.waiting_for = "the kernels and the exchange's symbols"
         """What keeps the engine from coming up, for /health/ready."""
 
@@ -39,6 +41,7 @@ class Listing:
         records = await self._ask(once=bool(known))
         if records is None:
             return known
+        self.records = records
         return await registry.assign_ids(self._choose(records))
 
     def _known(self, held: list[Symbol]) -> list[Symbol]:

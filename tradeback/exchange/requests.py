@@ -1,4 +1,4 @@
-"""Requests on one connection: SUBSCRIBE in chunks, at the exchange's pace, every one acknowledged.
+"""Requests on one connection: subscriptions in chunks, at the exchange's pace, every one acknowledged.
 
 Shapes of answers and errors: binance.md section 2.1. Errors come nested or flat, with or without an id.
 """
@@ -39,31 +39,41 @@ class Requests:
         self._ended: str | None = None
 
     async def subscribe(self, names: Sequence[str], pauses: Callable[[], tuple[bool, int]]) -> None:
-        """SUBSCRIBE to `names`; returns when all is acknowledged.
+        """SUBSCRIBE to `names`; returns when all is acknowledged, at once when there are none.
 
         ExchangeError when the exchange refuses, says nothing for ANSWER_WAIT_S, or the connection ends.
         `pauses` says whether nothing is read at the moment, and how often that was so: no answer can come
         then, so waiting begins anew.
         """
-        waiting = []
-        for message in control_messages("SUBSCRIBE", names, self._next_id):
-            waiting.append(await self._ask(message))
-        await self._answered(waiting, pauses)
+        await self._change("SUBSCRIBE", names, pauses)
+
+    async def unsubscribe(self, names: Sequence[str], pauses: Callable[[], tuple[bool, int]]) -> None:
+        """UNSUBSCRIBE from `names`, like `subscribe`: once this returns nothing of them comes any more."""
+        await self._change("UNSUBSCRIBE", names, pauses)
+
+    async def _change(
+        self, method: str, names: Sequence[str], pauses: Callable[[], tuple[bool, int]]
+    ) -> None:
+        messages = list(control_messages(method, names, self._next_id))
+        # Their ids are taken at once: between two of them somebody else may ask something.
+        first, self._next_id = self._next_id, self._next_id + len(messages)
+        waiting = [await self._ask(number, message) for number, message in enumerate(messages, first)]
+        if waiting:
+            await self._answered(waiting, pauses)
 
     async def round_trip(self, pauses: Callable[[], tuple[bool, int]]) -> None:
         """Ask something small and wait for the answer: it comes after all data that the exchange had queued
         on this connection before. Raises like `subscribe`."""
-        message = b'{"method":"GET_PROPERTY","params":["combined"],"id":%d}' % self._next_id
-        await self._answered([await self._ask(message)], pauses)
+        number, self._next_id = self._next_id, self._next_id + 1
+        message = b'{"method":"GET_PROPERTY","params":["combined"],"id":%d}' % number
+        await self._answered([await self._ask(number, message)], pauses)
 
     def take_turn(self) -> float:
         """Seconds until one more message may leave, a pong; its place is taken by that."""
         return self._pace.take(self._clock.steady_ns())
 
-    async def _ask(self, message: bytes) -> "asyncio.Future[None]":
-        """Send the request whose id is the next one, when its turn comes; what comes back is its answer."""
-        request_id = self._next_id
-        self._next_id += 1
+    async def _ask(self, request_id: int, message: bytes) -> "asyncio.Future[None]":
+        """Send the request with this id when its turn comes; what comes back is its answer."""
         await asyncio.sleep(self.take_turn())
         if self._ended is not None:
             raise ExchangeError(self._ended)

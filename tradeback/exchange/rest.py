@@ -27,6 +27,8 @@ _WEIGHTS = {
     "aggTrades": 4,
     "ticker/bookTicker": 2,
 }
+_NO_SUCH_SYMBOL = (-1121, -1100)
+"""Invalid symbol, and characters that no symbol has."""
 _MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """exchangeInfo of all symbols has a few MB; anything beyond this is no answer to be read."""
@@ -77,6 +79,20 @@ class Rest:
             return [_record(entry) for entry in answer["symbols"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise NoExchange(f"{self.endpoint} lists symbols in a form that is not the exchange's") from error
+
+    async def symbol(self, name: str) -> SymbolRecord | None:
+        """One symbol with its grid, None when the exchange does not have it. As heavy as all of them, but
+        a small answer, which holds nobody up."""
+        try:
+            answer = await self._get("exchangeInfo", {"symbol": name, "showPermissionSets": "false"})
+            found = [_record(entry) for entry in answer["symbols"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NoExchange(f"{self.endpoint} describes {name} as no exchange does") from error
+        except ExchangeError as error:
+            if error.status == 400 and error.code in _NO_SUCH_SYMBOL:
+                return None
+            raise
+        return next((record for record in found if record.symbol == name), None)
 
     async def klines(
         self,

@@ -8,7 +8,7 @@ time and at most ASKS_PER_MINUTE.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import orjson
@@ -51,29 +51,27 @@ class StallWatch:
         config: ExchangeConfig,
         log: Log,
     ) -> None:
-        self._lines, self._intake, self._rest, self._clock, self._log = lines, intake, rest, clock, log
+        self._intake, self._rest, self._clock, self._log = intake, rest, clock, log
+        self._symbols = symbols
         self._floor_s = config.stall_after_s
         self._step_s = min(STEP_S_MAX, self._floor_s / 5)
-        keys = dict.fromkeys((name, line.plan.stream) for line in lines for name in line.plan.symbols)
-        self._streams = [key for key in keys if symbols.find(key[0]) is not None]
+        self._lines: Sequence[Line] = ()
+        self._streams: list[tuple[str, str]] = []
         """(symbol, stream kind) by index."""
-        self._index = {key: index for index, key in enumerate(self._streams)}
-        found = [symbols.find(name) for name, _ in self._streams]
-        self._symbol_ids = np.array([symbol.id for symbol in found if symbol is not None], np.int64)
-        self._kinds = np.array([KINDS[stream] - 1 for _, stream in self._streams], np.int64)
-        count = 1 + max((line.plan.line for line in lines), default=0)
-        self._owners = np.full((count, len(self._streams)), len(lines), np.int64)
-        for number, line in enumerate(lines):
-            for name in line.plan.symbols:
-                index = self._index.get((name, line.plan.stream))
-                if index is not None:
-                    self._owners[line.plan.line, index] = number
-        self.watchdog = Watchdog(count, len(self._streams), Rules(floor_s=self._floor_s))
-        self._asks = Budget(ASKS_PER_MINUTE, 60.0)
-        self._quotes: dict[int, tuple[bytes, tuple[int, ...]]] = {}
+        self._index: dict[tuple[str, str], int] = {}
+        self._symbol_ids = np.zeros(0, np.int64)
+        self._kinds = np.zeros(0, np.int64)
+        self._quotes: dict[tuple[str, str], tuple[bytes, tuple[int, ...]]] = {}
         """What REST said of a quote, and how many messages had come by then, on which connections."""
-        self._cool: dict[int, tuple[int, float]] = {}
-        """By line: not to be replaced before (steady ns), and for how long that was."""
+        count = 1 + max((line.plan.line for line in lines), default=config.lines - 1)
+        self._owners = np.full((count, 0), len(lines), np.int64)
+        self._begun = np.zeros(0, np.int64)
+        """When a stream was taken up, steady ns: it is as old as that, however old its connection is."""
+        self.watchdog = Watchdog(count, 0, Rules(floor_s=self._floor_s))
+        self.follow(lines, begun_ns=0)
+        self._asks = Budget(ASKS_PER_MINUTE, 60.0)
+        self._cool: dict[str, tuple[int, float]] = {}
+        """By name of the line: not to be replaced before (steady ns), and for how long that was."""
         self._limiter = RepeatLimiter()
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -83,6 +81,34 @@ class StallWatch:
         self._suspect = 0
         self._since_ns = clock.wall_ns()
         self._state: State = "ok"
+
+    def follow(
+        self, lines: Sequence[Line], but: Collection[str] = (), *, begun_ns: int | None = None
+    ) -> None:
+        """From now on these lines with what they are to carry, without the symbols in `but`.
+
+        Told when new streams are acknowledged, and before others end: silence on purpose is no stall.
+        `begun_ns` (steady): since when streams that are new are up; without it since now.
+        """
+        keys = dict.fromkeys((name, line.plan.stream) for line in lines for name in line.symbols)
+        found = {name: self._symbols.find(name) for name, _ in keys if name not in but}
+        kept = [self._index.get(key, -1) for key in keys if found.get(key[0]) is not None]
+        begun = self._clock.steady_ns() if begun_ns is None else begun_ns
+        self._begun = np.array([self._begun[old] if old >= 0 else begun for old in kept], np.int64)
+        self._streams = [key for key in keys if found.get(key[0]) is not None]
+        self._index = {key: index for index, key in enumerate(self._streams)}
+        symbols = [found[name] for name, _ in self._streams]
+        self._symbol_ids = np.array([symbol.id for symbol in symbols if symbol is not None], np.int64)
+        self._kinds = np.array([KINDS[stream] - 1 for _, stream in self._streams], np.int64)
+        self._lines = list(lines)
+        self._owners = np.full((len(self._owners), len(self._streams)), len(lines), np.int64)
+        for number, line in enumerate(lines):
+            for name in line.symbols:
+                index = self._index.get((name, line.plan.stream))
+                if index is not None:
+                    self._owners[line.plan.line, index] = number
+        self._quotes = {key: said for key, said in self._quotes.items() if key in self._index}
+        self.watchdog.rearrange(kept, self._seen()[0])
 
     def start(self) -> "asyncio.Task[None]":
         """Begin; returns the task, which ends only by `stop` or a bug."""
@@ -113,7 +139,8 @@ class StallWatch:
     def step(self, now_ns: int) -> None:
         """One look; replaces what has stalled, and begins at most one question."""
         counts, ids = self._seen()
-        since = np.array([*(line.up_since_ns for line in self._lines), 0], np.int64)[self._owners]
+        up = np.array([*(line.up_since_ns for line in self._lines), 0], np.int64)[self._owners]
+        since = np.where(up > 0, np.maximum(up, self._begun), 0)
         findings = self.watchdog.step(now_ns, counts, ids, since)
         for number, stream in findings.stalled:
             self._note(self._lines[self._owners[number, stream]], stream, now_ns)
@@ -125,7 +152,7 @@ class StallWatch:
             self._asking = None
         if findings.asks and self._asking is None:
             self.watchdog.asked(findings.asks[0])
-            self._asking = asyncio.create_task(self._ask(findings.asks[0]))
+            self._asking = asyncio.create_task(self._ask(*self._streams[findings.asks[0]]))
         state: State = "degraded" if self.watchdog.stalled.any() else "ok"
         if state != self._state:
             self._state, self._since_ns = state, self._clock.wall_ns()
@@ -146,23 +173,23 @@ class StallWatch:
             self._log.warning("a stream has stalled", line=line.plan.name, stream=name)
 
     def _replace(self, number: int, stream: int, now_ns: int) -> None:
-        until_ns, waited_s = self._cool.get(number, (0, 0.0))
+        line = self._lines[number]
+        until_ns, waited_s = self._cool.get(line.name, (0, 0.0))
         name = stream_name(*self._streams[stream])
-        if now_ns < until_ns or not self._lines[number].replace(f"{name} stalled"):
+        if now_ns < until_ns or not line.replace(f"{name} stalled"):
             return
         # Twice as long each time, unless it was quiet for long.
         is_new = now_ns - until_ns > 10 * waited_s * 1e9
         cool_s = 2 * self._floor_s if is_new else min(COOL_DOWN_MOST_S, 2 * waited_s)
-        self._cool[number] = (now_ns + int(cool_s * 1e9), cool_s)
+        self._cool[line.name] = (now_ns + int(cool_s * 1e9), cool_s)
 
-    async def _ask(self, stream: int) -> None:
+    async def _ask(self, symbol: str, kind: str) -> None:
         """One question to REST, when its turn comes, and what follows from the answer."""
-        symbol, kind = self._streams[stream]
         await asyncio.sleep(self._asks.take(self._clock.steady_ns()))
         self.asked += 1
         try:
             if kind == "bookTicker":
-                self._on_quote(stream, await self._rest.best_quote(symbol))
+                self._on_quote((symbol, kind), await self._rest.best_quote(symbol))
             else:
                 query = {"symbol": symbol, "limit": "1"}
                 self._on_ids(symbol, parse_newest(await self._rest.page("aggTrades", query)))
@@ -184,16 +211,19 @@ class StallWatch:
             elif not self.watchdog.learn(index, newest[0] if stream == AGG else newest[1]):
                 self.acquitted += 1
 
-    def _on_quote(self, stream: int, quote: bytes) -> None:
+    def _on_quote(self, key: tuple[str, str], quote: bytes) -> None:
         """The best prices say nothing by themselves; that they change while nothing comes does."""
+        stream = self._index.get(key)
+        if stream is None:
+            return  # nobody wants it any more
         counts, _ = self._seen()
         owners = [self._lines[number] for number in self._owners[:, stream] if number < len(self._lines)]
         mark = (*map(int, counts[:, stream]), *(line.up_since_ns for line in owners))
-        before = self._quotes.pop(stream, None)
+        before = self._quotes.pop(key, None)
         if before is not None and before[1] == mark and before[0] != quote:
             self.watchdog.accuse(stream)
             return
-        self._quotes[stream] = (quote, mark)
+        self._quotes[key] = (quote, mark)
         if before is not None and before[1] == mark:
             self.acquitted += 1
             self.watchdog.acquit(stream)

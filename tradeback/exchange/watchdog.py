@@ -11,8 +11,10 @@ A quiet symbol is no fault: it is asked about ever more rarely. Nothing here loo
 come when its count has moved between two steps, so a wall clock that is set disturbs nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,27 @@ class Watchdog:
         self.stalled: Flags = np.zeros(shape, np.bool_)
         self._ask_at: Times = np.zeros(streams)
         self._now = 0.0
+
+    def rearrange(self, streams: Sequence[int], counts: Int64s) -> None:
+        """Streams have come or gone: for each of now the index that it had, -1 for one that is new.
+
+        `counts`: messages by line and stream as of now; what came of a new stream before is no news.
+        """
+        kept = np.array(streams, np.int64)
+        old, new = kept[kept >= 0], np.flatnonzero(kept >= 0)
+
+        def moved(array: NDArray[Any], start: NDArray[Any]) -> NDArray[Any]:
+            start[..., new] = array[..., old]
+            return start
+
+        shape = (len(self._counts), len(kept))
+        self._counts = moved(self._counts, counts.astype(np.int64))
+        self._evidence = moved(self._evidence, np.zeros(len(kept), np.int64))
+        self._ask_at = moved(self._ask_at, np.zeros(len(kept)))
+        for name in ("_ids", "_baseline", "_arrived", "_mean", "_longest", "_since", "_behind", "_based",
+                     "stalled"):  # fmt: skip
+            array = getattr(self, name)
+            setattr(self, name, moved(array, np.zeros(shape, array.dtype)))
 
     def step(self, now_ns: int, counts: Int64s, ids: Int64s, since_ns: Int64s) -> Findings:
         """Look at all streams.

@@ -141,6 +141,13 @@ class IngestContext:
         self.names.add(name, symbol_id)
         self._publish()
 
+    def begin_anew(self, symbol_id: int) -> None:
+        """The next trade and aggregate are the first ones: ids before them are neither missing nor jumped
+        over. Highest ids stay, so that an old quote is still one."""
+        if symbol_id < len(self.states):
+            for word in (FROM_TRADE, FROM_AGG, MISSING_TRADES, MISSING_AGGS, AGG_TILED_TO):
+                self.states[symbol_id, word // 8] = 0
+
     def counter(self, word: int, kind: int) -> int:
         """One of the counters, such as DUPLICATES, for one kind."""
         return int(self.words[word + kind])

@@ -53,6 +53,8 @@ SEED_BAR: Final = 6
 """First half of an open bar taken from the exchange's klines; see derive.seeds."""
 SEED_BAR_MORE: Final = 7
 """Second half of the same."""
+UNWATCHED: Final = 8
+"""Nobody asked for this symbol since its last record: ids that went by meanwhile are not missing."""
 
 KIND_NAMES: Final = {
     TRADE: "trade",
@@ -62,6 +64,7 @@ KIND_NAMES: Final = {
     SEED_LEVELS: "seed_levels",
     SEED_BAR: "seed_bar",
     SEED_BAR_MORE: "seed_bar_more",
+    UNWATCHED: "unwatched",
 }
 
 BUYER_MAKER: Final = 1

@@ -11,7 +11,7 @@ PAGE_BYTES = mmap.PAGESIZE
 PUBLISHED = 0
 """Sequence after the newest record; 0 before the first engine has opened the tape."""
 GENERATION = 1
-"""How many engines have come up: the symbol table may have grown at every change."""
+"""How often the symbol table may have grown: an engine has come up, or has taken up symbols."""
 
 
 def create_page() -> int:
@@ -48,3 +48,7 @@ class SharedPage:
         """A new engine is about to append at `next_sequence`; its symbols are in the registry."""
         self._words[GENERATION] += 1
         self._words[PUBLISHED] = next_sequence
+
+    def symbols_came(self) -> None:
+        """The registry holds more symbols, or describes some anew; their records are still to come."""
+        self._words[GENERATION] += 1
