@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.feed.harness import subscribe, text, world
 from tests.feed.v2_peer import Market, expected, peer, tape_rows, taped
 from tradeback.feed.announce import announce
+from tradeback.feed.client import Client
 from tradeback.model.symbols import Symbol
 from tradeback.wire import v2_layout as at
 
@@ -70,6 +71,29 @@ async def test_the_enigma_channel_counts_as_wanting() -> None:
         running.symbols.put(NEW)
         announce(running.feed, [NEW])
         assert (await text(client))["symbols"] == DESCRIBED
+
+
+async def test_watches_are_read_again() -> None:
+    """Somebody may have watched the symbol before it was known here."""
+
+    class Attends:
+        """Counts how often it was told."""
+
+        told = 0
+
+        def arrived(self, client: Client) -> None: ...
+
+        def left(self, client: Client) -> None: ...
+
+        def symbols_came(self) -> None:
+            self.told += 1
+
+    async with world() as running:
+        running.feed.attendance = attends = Attends()
+        announce(running.feed, [])
+        assert attends.told == 0
+        announce(running.feed, [NEW])
+        assert attends.told == 1
 
 
 async def test_nobody_is_there() -> None:

@@ -26,3 +26,5 @@ def announce(feed: "Feed", symbols: Sequence[Symbol]) -> None:
         concerned = symbols if 0 in wanted else [symbol for symbol in symbols if symbol.id in wanted & ids]
         if concerned:
             client.send_text(orjson.dumps(control.subscribed(concerned)))
+    if symbols and feed.attendance is not None:
+        feed.attendance.symbols_came()

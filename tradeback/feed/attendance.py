@@ -87,6 +87,11 @@ class Attendance:
             self._new[1].add(watch_id)
             self._wake.set()
 
+    def symbols_came(self) -> None:
+        """There are symbols that nobody knew: watches may have been waiting for them."""
+        self._new[1].update(self._by_watch)
+        self._wake.set()
+
     def push(self, session: str, message: dict[str, Any]) -> int:
         """Send JSON text to the sockets of a session; how many that are here."""
         clients = [client for client in self._by_session.get(session, ()) if not client.closing]

@@ -64,6 +64,9 @@ class Attends(Protocol):
     def left(self, client: Client) -> None:
         """And closed."""
 
+    def symbols_came(self) -> None:
+        """There are symbols that nobody knew."""
+
 
 class Feed:
     """The WebSocket feed over one tape, a station of `path`.
