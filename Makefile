@@ -8,8 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+MINUTES ?= 10
 
-.PHONY: help setup tools servers demo test flow-full worlds bench bench-small lint format clean
+.PHONY: help setup tools servers demo test flow-full worlds bench bench-small soak lint format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +58,9 @@ bench: $(STAMP) tools servers ## All benchmarks in full size; writes docs/perfor
 bench-small: $(STAMP) tools servers ## All benchmarks, small: shows that each runs and that its result is right
 	@TRADEBACK_BENCH=small $(BIN)/python -m pytest benchmarks -q --benchmark-columns=median,iqr
 	@$(BIN)/python -m benchmarks --small $(ARGS)
+
+soak: $(STAMP) ## MINUTES=10 of load: memory, latency, files, tasks stay flat, no trade is lost
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
