@@ -40,7 +40,7 @@ FLOORS = (
     ("processes",),
     ("parts", "warm"),
     ("engine", "supervisor"),
-    ("replay",),
+    ("replay", "edge"),
     ("cli",),
     ("__main__",),
 )
@@ -48,7 +48,8 @@ FLOORS = (
 
 PURE_ROOMS = ("model", "kernel", "ingest", "derive", "wire")
 PURE_FILES = (
-    "exchange/streams", "exchange/backoff", "exchange/budget", "exchange/fragments", "exchange/watchdog",
+    "exchange/streams", "exchange/placement", "exchange/backoff", "exchange/budget", "exchange/fragments",
+    "exchange/watchdog",
     "feed/interest", "feed/session", "feed/ladder",
     *(f"sim/{name}" for name in (
         "bars", "book", "channels", "chart", "clock", "config", "divide", "exchange_info", "fault_frames",
@@ -79,6 +80,8 @@ FLOW_TESTS = {
     "tests/tape/test_cli.py",
     "tests/tape/test_kill.py",
     "tests/web/test_feed.py",
+    "tests/web/test_modules.py",
+    "tests/web/test_page.py",
     "tests/web/test_wire_v2.py",
 }
 """Tests of a whole room, that belong to no single module."""

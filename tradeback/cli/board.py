@@ -174,6 +174,8 @@ def greeting(url: str, symbols: Iterable[FeedSymbol], command: str, default_url:
         "console.log(v.getUint16(i,true),v.getFloat64(i+2,true),v.getFloat64(i+10,true))}"
     )
     return f"""
+  page      {url}/        prices, candles, levels, gaps: open it in a browser
+
   price     {api}/symbols/{name}/price
   bars      {api}/symbols/{name}/bars?resolution=1s
   enigma    {api}/symbols/{name}/enigma

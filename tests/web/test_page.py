@@ -1,0 +1,252 @@
+"""The page in a headless browser, against the real engine on a simulated exchange. Takes some 20 s."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.flow.running import Engine, start_engine
+from tests.web.browser import Browser, Tab, browser
+from tradeback.sim.config import SimConfig
+from tradeback.sim.fault_frames import stream_of
+from tradeback.sim.fault_play import FaultPlay
+from tradeback.sim.faults import RestAnswer, make_fault
+from tradeback.sim.market import Synthetic
+from tradeback.sim.server import SimServer
+
+SYMBOLS = 5
+RATE = 600.0
+PRICE = "document.getElementById('price').textContent"
+LINK = "document.getElementById('link').dataset.state"
+CANDLES = "tradeback.market.candles.bars"
+
+
+class Switched(FaultPlay):
+    """Faults that a test switches on and off."""
+
+    def __init__(self) -> None:
+        super().__init__([make_fault({"kind": "rest_error", "at": "1000h"})])
+        self.loses = ""
+        """A stream whose frames never leave."""
+        self.denies = ""
+        """A path of REST that answers 500."""
+
+    def on_frames(self, number: int, frames: list[bytes]) -> list[bytes]:
+        return [data for data in super().on_frames(number, frames) if stream_of(data) != self.loses]
+
+    def on_rest(self, path: str, query: Mapping[str, str], answer: RestAnswer, now_us: int) -> RestAnswer:
+        if self.denies and self.denies in path:
+            return RestAnswer(500, b'{"code":-1000,"msg":"switched off"}', {})
+        return super().on_rest(path, query, answer, now_us)
+
+
+class World:
+    """An exchange in this process, an engine in another, and a page that looks at it."""
+
+    def __init__(self, faults: Switched, sim: SimServer, engine: Engine, tab: Tab) -> None:
+        self.faults, self.sim, self.engine, self.tab = faults, sim, engine, tab
+
+    async def get(self, path: str) -> Any:
+        """JSON of the engine; None while it cannot answer."""
+        async with aiohttp.ClientSession(self.engine.url) as http, http.get(path) as answer:
+            return json.loads(await answer.text()) if answer.status == 200 else None
+
+    async def restart(self) -> None:
+        """The engine again, on the same port and the same data."""
+        old = self.engine
+        port = old.url.rpartition(":")[2]
+        variables = {"SERVER_PORT": port}
+        self.engine = await start_engine(old.data_dir, exchange_of(self.sim), variables)
+        await self.engine.announcement()
+
+
+def exchange_of(sim: SimServer) -> dict[str, str]:
+    return {"ws": sim.ws_url, "rest": sim.rest_url}
+
+
+@asynccontextmanager
+async def living(
+    folder: Path, running: Browser, rate: float = RATE, symbols: int = SYMBOLS
+) -> AsyncIterator[World]:
+    """All of it; the page is not open yet."""
+    faults = Switched()
+    sim = await SimServer.start(Synthetic(symbols, rate, seed=3), SimConfig(), faults=faults)
+    engine = await start_engine(folder / "data", exchange_of(sim))
+    world = None
+    try:
+        await engine.announcement()
+        await engine.ready()
+        async with running.tab() as tab:
+            world = World(faults, sim, engine, tab)
+            yield world
+    finally:
+        await (world.engine if world is not None else engine).kill()
+        await sim.stop()
+
+
+async def test_live_prices_levels_gaps_keys_and_a_restart(tmp_path: Path) -> None:
+    async with browser() as running, living(tmp_path, running) as world:
+        await world.tab.open(f"{world.engine.url}/#BTCUSDT/1m")
+        await check_live_prices(world)
+        await check_levels(world)
+        await check_strip(world)
+        await check_candles(world)
+        await check_keys(world)
+        await check_gap(world)
+        assert world.tab.console == [], "nothing to say"
+        assert {url for url in world.tab.requests if not url.startswith((world.engine.url, "data:"))} == set()
+        await check_restart(world)
+
+
+async def check_live_prices(world: World) -> None:
+    tab = world.tab
+    first = await tab.until(f"{PRICE} !== '–' && {PRICE}")
+    await tab.until(f"{PRICE} !== {json.dumps(first)}")
+    await tab.until(f"{LINK} === 'live'")
+    rows = await tab.until(
+        "(() => { const prices = [...document.querySelectorAll('.row .price')].map((one) => one.textContent);"
+        f" return prices.length === {SYMBOLS} && !prices.includes('–') && prices; }})()"
+    )
+    assert len(rows) == SYMBOLS
+    await tab.until("document.querySelectorAll('.row .spark polyline[points]').length > 0")
+    await tab.until(
+        "[...document.querySelectorAll('.row .change')].every((one) => one.textContent.includes('%'))"
+    )
+    # The page's price is that of the engine's newest trade, as soon as the market holds still for a frame.
+    async with asyncio.timeout(30):
+        while True:
+            before = await world.get("/api/v1/symbols/BTCUSDT/price")
+            shown = await tab.evaluate(PRICE)
+            if before is not None and shown == f"{before['price']:,.2f}":
+                return
+
+
+async def check_levels(world: World) -> None:
+    """The lines on the chart are the engine's levels, to the tick, and the gauge says the same."""
+    tab = world.tab
+    await tab.until("tradeback.enigma && tradeback.chart.levelLines.length === 7")
+    async with asyncio.timeout(40):
+        while True:
+            answer = await world.get("/api/v1/symbols/BTCUSDT/enigma")
+            drawn = {line["name"]: line["price"] for line in await tab.evaluate("tradeback.chart.levelLines")}
+            if drawn == answer["fib_levels"]:
+                break
+    assert abs(float(await tab.text("#gauge-text")) - answer["level"]) < 1
+    assert await tab.evaluate("document.querySelectorAll('#chart canvas').length") > 2, (
+        "lightweight-charts draws"
+    )
+
+
+async def check_strip(world: World) -> None:
+    """Rate, the three latencies with their clocks' bounds, the lines, the gaps, how far it is complete."""
+    tab = world.tab
+    for cell in ("rate", "wire", "engine", "page", "complete"):
+        await tab.until(f"!document.querySelector('#s-{cell} b').textContent.startsWith('–')")
+    for cell in ("wire", "page"):
+        assert "±" in await tab.text(f"#s-{cell} .sub")
+    states = await tab.evaluate(
+        "[...document.querySelectorAll('#s-lines [data-line]')].map((one) => one.dataset.state)"
+    )
+    assert states == ["ok", "ok"]
+    assert await tab.text("#s-gaps b") == "0"
+
+
+async def check_candles(world: World) -> None:
+    """Every closed candle in the page is the engine's bar; the running one is, too, when nothing moves."""
+    tab = world.tab
+    await tab.until(f"{CANDLES}.length > 100")
+    names = ("time", "open", "high", "low", "close", "volume")
+    async with asyncio.timeout(40):
+        while True:
+            drawn = await tab.evaluate(f"{CANDLES}.slice(-50)")
+            answer = await world.get(f"/api/v1/symbols/BTCUSDT/bars?resolution=1m&from={drawn[0]['time']}")
+            held = {bar["time"]: tuple(bar[name] for name in names) for bar in answer["bars"]}
+            closed = [tuple(bar[name] for name in names) for bar in drawn[:-1]]
+            running = tuple(drawn[-1][name] for name in names)
+            if all(held.get(bar[0]) == bar for bar in closed) and held.get(running[0]) == running:
+                return
+
+
+async def check_keys(world: World) -> None:
+    tab = world.tab
+    for key, wanted in (("3", "#BTCUSDT/5m"), ("2", "#BTCUSDT/1m"), ("f", "#BTCUSDT/1m/levels=fit")):
+        await tab.key(key)
+        await tab.until(f"location.hash === {json.dumps(wanted)}")
+    for key in ("e", "l"):
+        await tab.key(key)
+        await tab.until(f"tradeback.state.pane === {json.dumps({'e': 'enigma', 'l': 'latency'}[key])}")
+    await tab.key("l")
+    theme = await tab.evaluate("document.documentElement.dataset.theme")
+    await tab.key("t")
+    await tab.until(f"document.documentElement.dataset.theme !== {json.dumps(theme)}")
+    names = await tab.evaluate("tradeback.list.names")
+    await tab.key("ArrowDown")
+    await tab.until(f"tradeback.selected.symbol === {json.dumps(names[1])}")
+    await tab.until(f"{CANDLES}.length > 100 && {PRICE} !== '–'")
+    await tab.key("/")
+    await tab.until("document.activeElement.id === 'find'")
+    for letter in "btc":
+        await tab.key(letter)
+    await tab.until("tradeback.list.names.length === 1")
+    await tab.key("Enter")
+    await tab.until("tradeback.selected.symbol === 'BTCUSDT'")
+    await tab.key("?")
+    await tab.until("document.getElementById('about').open")
+    await tab.key("Escape")
+    await tab.until(f"!document.getElementById('about').open && {CANDLES}.length > 100")
+
+
+async def check_gap(world: World) -> None:
+    """Trades that no line brings show as a gap; repaired, they are in the candles and the shade is gone."""
+    tab, faults = world.tab, world.faults
+    faults.denies, faults.loses = "historicalTrades", "btcusdt@trade"
+    await tab.until("tradeback.stats.gaps.open > 0", 60)
+    faults.loses = ""
+    await tab.until("tradeback.chart.gapCount > 0")
+    await tab.until("document.querySelector('#s-gaps').dataset.state === 'bad'")
+    assert "missing" in await tab.text("#events")
+    await tab.until(f"{LINK} === 'degraded'")
+    faults.denies = ""
+    await tab.until("tradeback.chart.gapCount === 0", 60)
+    await tab.until("document.getElementById('events').innerText.includes('repaired')")
+    await tab.until(f"{LINK} === 'live'")
+    await check_candles(world)
+
+
+async def check_restart(world: World) -> None:
+    """An engine that is killed and comes again: the page says so, comes back by itself, lacks nothing."""
+    tab = world.tab
+    await tab.evaluate("window.sameDocument = true")
+    await world.engine.kill()
+    await tab.until(f"{LINK} === 'down'")
+    await tab.until("document.getElementById('chart').classList.contains('grey')")
+    await world.restart()
+    await tab.until(f"{LINK} === 'live'", 60)
+    before = await tab.evaluate(PRICE)
+    await tab.until(f"{PRICE} !== {json.dumps(before)}")
+    await check_candles(world)
+    assert await tab.evaluate("window.sameDocument")
+    assert "back after" in await tab.text("#events")
+    network = ("ERR_CONNECTION", "WebSocket connection", "503", "ERR_INCOMPLETE", "ERR_EMPTY")
+    assert [line for line in tab.console if not any(word in line for word in network)] == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_on_a_phone_nothing_overflows(tmp_path: Path, theme: str) -> None:
+    async with browser() as running, living(tmp_path, running) as world:
+        tab = world.tab
+        await tab.send(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}]
+        )
+        await tab.size(390, 844, scale=2, phone=True)
+        await tab.open(world.engine.url)
+        await tab.until(f"{CANDLES}.length > 100 && {PRICE} !== '–'")
+        assert await tab.evaluate("document.documentElement.dataset.theme") == theme
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert await tab.evaluate("document.querySelector('.rows').scrollWidth > 390"), "the list is a strip"
+        assert tab.console == []
