@@ -1,4 +1,4 @@
-"""Of which slots the exchange's klines were asked for, whatever came: in SQLite, beside the bars they brought."""
+"""Of which slots the klines were asked for, whatever came: in SQLite, beside the bars they brought."""
 
 import sqlite3
 
