@@ -2,22 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from aiohttp import web
 from numpy.typing import NDArray
 
 from tradeback.api.shapes import DerivedSeries
 from tradeback.derive.completeness import Completeness
 from tradeback.derive.completeness_gap import Gap
+from tradeback.derive.lacking import Span
 from tradeback.derive.layout import Bars
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
-from tradeback.model.symbols import SymbolTable
+from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.health import HasHealth
 from tradeback.ops.metrics import Collects
 from tradeback.stores.gaps_sqlite import GapQuery
 from tradeback.tape.reader import TapeReader
+
+if TYPE_CHECKING:
+    from tradeback.api.access import Access
+    from tradeback.api.settlement import SettlementDesk
+
+
+def no_session(request: web.Request) -> str | None:
+    """There are no sessions."""
+    return None
 
 
 class TapePosition(Protocol):
@@ -45,6 +56,19 @@ class BarSeries(Protocol):
         """
 
 
+class Klines(Protocol):
+    """Whoever fetches what the store lacks: `exchange.backfill.Backfill`. Loop thread."""
+
+    def generation(self, symbol_id: int, resolution: int) -> int:
+        """Rises whenever klines of this series were stored."""
+
+    async def fill(
+        self, symbol: Symbol, resolution: int, spans: Sequence[Span], bars_wanted: int, wait_s: float
+    ) -> bool:
+        """Have what the exchange knows of ascending spans in the store, newest first, until `bars_wanted`
+        bars have come. False: not all of it is there."""
+
+
 class GapSource(Protocol):
     """Whoever knows what is missing: `exchange.repair_gaps.GapKeeper`. Loop thread."""
 
@@ -68,10 +92,18 @@ class ServingContext:
     """Levels and latest prices in memory; read on the loop thread only."""
     series: BarSeries | None = None
     """Bars of memory and store."""
+    klines: Klines | None = None
+    """The exchange's klines; without them bars are what the store has."""
     gaps: GapSource | None = None
     """What is missing; without it nothing is said to be complete."""
     reader: TapeReader | None = None
     """The tape's files; read by threads."""
+    settlements: "SettlementDesk | None" = None
+    """Prices that are to be fixed at a time."""
+    access: "Access | None" = None
+    """Sessions, limits and market watches; without it everybody may read everything."""
+    session_of: Callable[[web.Request], str | None] = no_session
+    """The session of a request that has passed the access middleware: its token's hash."""
     feed: FeedState | None = None
     components: list[HasHealth] = field(default_factory=list)
     collectors: list[Collects] = field(default_factory=list)
