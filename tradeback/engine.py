@@ -228,7 +228,7 @@ class Engine:
         else:
             self._start_drains(context, series, parts.derived)
         if self.config.nats.url:
-            await self._answer_on_bus(context)
+            await self._answer_on_bus(context, series)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
@@ -251,14 +251,14 @@ class Engine:
             context.components.append(drain)
             context.collectors.append(drain)
 
-    async def _answer_on_bus(self, context: ServingContext) -> None:
+    async def _answer_on_bus(self, context: ServingContext, series: SeriesSqlite) -> None:
         """Requests of other nodes and programs, from what the HTTP routes answer from."""
         from tradeback.api.bus_answers import BusAnswers
         from tradeback.stores.bus import open_bus
 
         node = self.config.nats.node
         bus = open_bus(self.config, logging.getLogger("tradeback.bus"), f"tradeback {node} answers")
-        answers = BusAnswers(context, bus, node)
+        answers = BusAnswers(context, bus, node, series.load)
         self._closing.append(answers.stop)
         await answers.start()
         context.components.append(answers)

@@ -8,8 +8,12 @@
 
 One node of all that listen answers (queue group `tradeback`); `tradeback.req.price.<node>` asks a certain
 one. An error is `{"error":{"code","message"}}`, as over HTTP.
+
+Edges ask their hub, and only it, for two things more, in binary (`api.bus_packing`): closed bars
+(`tradeback.req.history.<node>`) and the state of the derived series (`tradeback.req.state.<node>`).
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,22 +22,28 @@ from typing import Any
 
 import orjson
 
+from tradeback.api.bus_packing import pack_bars, pack_state
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import ApiError
 from tradeback.api.shapes import bars_json, price_json, symbol_json
 from tradeback.derive.bars import is_whole
-from tradeback.derive.layout import RESOLUTIONS
+from tradeback.derive.lacking import Span
+from tradeback.derive.layout import RESOLUTIONS, Bars
 from tradeback.model.errors import TradebackError
-from tradeback.model.symbols import Symbol
+from tradeback.model.symbols import SYMBOL_IDS_MAX, Symbol
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
-from tradeback.stores.ports import Bus, Message, Subscription
+from tradeback.stores.ports import Bus, Message, Stored, Subscription
 
 QUEUE = "tradeback"
 BARS_MAX = 5_000
 """So many bars are well below the server's limit on a message."""
+STATES_MAX = 200
+"""Symbols in one answer of the derived state: below 600 KB, whatever they are."""
 ALWAYS_S = 1 << 42
 """Later than any bar."""
+FILL_S = 2.0
+"""How long an answer waits for the exchange's klines."""
 
 Ask = dict[str, Any]
 
@@ -43,8 +53,11 @@ _log = logging.getLogger("tradeback.api.bus")
 class BusAnswers:
     """Over one context. `start`, `stop`; connecting is the bus's business."""
 
-    def __init__(self, context: ServingContext, bus: Bus, node: str) -> None:
-        self._context, self._bus, self._node = context, bus, node
+    def __init__(
+        self, context: ServingContext, bus: Bus, node: str, stored: Callable[[], Stored] | None = None
+    ) -> None:
+        """`stored` reads the series store, in a thread; without it edges must have the whole tape."""
+        self._context, self._bus, self._node, self._stored = context, bus, node, stored
         self._subscriptions: list[Subscription] = []
         self.asked: dict[str, int] = {}
         self.refused = 0
@@ -63,6 +76,14 @@ class BusAnswers:
             call = partial(self._answer, verb, answer)
             self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}", call, queue=QUEUE))
             self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}.{self._node}", call))
+        packed: dict[str, Callable[[Ask], Awaitable[bytes]]] = {
+            "history": self._history,
+            "state": self._state,
+        }
+        for verb, make in packed.items():
+            self.asked[verb] = 0
+            call = partial(self._reply, verb, make)
+            self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}.{self._node}", call))
 
     async def stop(self) -> None:
         """No more answers; the connection is closed."""
@@ -71,9 +92,15 @@ class BusAnswers:
         await self._bus.close()
 
     async def _answer(self, verb: str, answer: Callable[[Ask], Awaitable[Any]], message: Message) -> bytes:
+        async def make(ask: Ask) -> bytes:
+            return orjson.dumps(await answer(ask))
+
+        return await self._reply(verb, make, message)
+
+    async def _reply(self, verb: str, make: Callable[[Ask], Awaitable[bytes]], message: Message) -> bytes:
         self.asked[verb] += 1
         try:
-            return orjson.dumps(await answer(_ask_of(message.payload)))
+            return await make(_ask_of(message.payload))
         except ApiError as error:
             self.refused += 1
             return _error(error.code, str(error))
@@ -96,6 +123,30 @@ class BusAnswers:
         return found
 
     async def _bars(self, ask: Ask) -> Any:
+        rows, complete = await self._read_bars(ask)
+        return {"bars": bars_json(rows, complete)}
+
+    async def _history(self, ask: Ask) -> bytes:
+        """Bars that are complete; older ones than there are, are fetched from the exchange first."""
+        rows, complete = await self._read_bars(ask)
+        klines, limit = self._context.klines, _whole(ask, "limit", BARS_MAX, BARS_MAX)
+        if klines is not None and len(rows) < limit:
+            symbol, resolution = self._symbol(ask), RESOLUTIONS.index(ask.get("resolution", "1m"))
+            oldest_s = int(rows["slot_us"][0]) // 1_000_000 if len(rows) else _whole(ask, "to", 0, ALWAYS_S)
+            span = Span(_whole(ask, "from", 0, ALWAYS_S), oldest_s)
+            if span.from_s < span.to_s:
+                await klines.fill(symbol, resolution, [span], limit - len(rows), FILL_S)
+                rows, complete = await self._read_bars(ask)
+        return pack_bars(rows[complete & (rows["trade_count"] > 0)])
+
+    async def _state(self, ask: Ask) -> bytes:
+        """The derived state of some symbols, as the series store has it."""
+        if self._stored is None or self._context.series is None:
+            raise _starting()
+        first, count = _whole(ask, "first", 0, SYMBOL_IDS_MAX), _whole(ask, "count", STATES_MAX, STATES_MAX)
+        return pack_state(await asyncio.to_thread(self._stored), first, count)
+
+    async def _read_bars(self, ask: Ask) -> tuple[Bars, Any]:
         symbol = self._symbol(ask)
         context = self._context
         if not context.config.feature.aggregation_enabled:
@@ -116,7 +167,7 @@ class BusAnswers:
         )
         if ledger is not None and ledger.fills == fills:
             complete = complete | is_whole(rows) & ledger.proved(symbol.id, rows["first_id"], rows["last_id"])
-        return {"bars": bars_json(rows, complete)}
+        return rows, complete
 
     def _symbol(self, ask: Ask) -> Symbol:
         name = ask.get("symbol")

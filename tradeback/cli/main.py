@@ -16,6 +16,7 @@ from tradeback.version import VERSION
 
 COMMANDS = {
     "run": ("tradeback.cli.run:run", "Run the engine against the exchange."),
+    "edge": ("tradeback.cli.edge:edge", "Serve another engine's tape, read from NATS."),
     "demo": ("tradeback.cli.demo:demo", "Simulator and engine together, with a live table."),
     "sim": ("tradeback.cli.sim:sim", "Run the simulated exchange."),
     "record": ("tradeback.cli.record:record", "Record raw frames of the exchange."),
@@ -28,7 +29,7 @@ COMMANDS = {
 }
 """Sub-command -> where it lives and its line in the help. Nothing is imported to print the list."""
 
-UNTIL_STOPPED = {"run", "demo", "sim", "record", "replay", "tail"}
+UNTIL_STOPPED = {"run", "edge", "demo", "sim", "record", "replay", "tail"}
 """Commands for which Ctrl-C is the ordinary end: exit code 0."""
 
 TRACEBACK_VARIABLE = "TRADEBACK_TRACEBACK"

@@ -1,0 +1,101 @@
+"""`tradeback edge`: serve feed and API from a copy of another engine's tape."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tradeback.model.config import Config
+
+
+@click.command(short_help="Serve another engine's tape, read from NATS.")
+@click.option(
+    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
+)
+@click.option("--hub", metavar="NODE", help="Name of the engine to follow: its NATS_NODE (NATS_NODE).")
+@click.option("--nats", metavar="URL", help="The server to which that publishes (NATS_URL).")
+@click.option("--host", metavar="ADDRESS", help="Address to serve on (SERVER_HOST).")
+@click.option("--port", metavar="PORT", help="Port to serve on, 0 for a free one (SERVER_PORT).")
+@click.option("--data-dir", metavar="DIR", help="Where the copy of the tape lives (DATA_DIR).")
+@click.option(
+    "--announce", is_flag=True, help='Print {"http": "http://HOST:PORT"} to stdout when the port is open.'
+)
+def edge(config_path: str | None, announce: bool, **options: Any) -> int:
+    """Run an edge node: an engine that gets its records from another engine instead of the exchange.
+
+    It copies the hub's tape out of the JetStream stream, with the hub's epochs and sequences, and serves feed
+    and HTTP from its own copy. Clients may resume on any edge of the same hub.
+
+    \b
+    Examples:
+      tradeback edge --nats nats://localhost:4222
+      tradeback edge --hub tokyo --nats nats://user:pass@bus:4222 --port 9000 --data-dir ~/edge
+    """
+    from tradeback import settings
+    from tradeback.edge.engine import check
+
+    named = {
+        "server.host": "host", "server.port": "port", "data_dir": "data_dir",
+        "nats.node": "hub", "nats.url": "nats",
+    }  # fmt: skip
+    config = settings.load(config_path, os.environ, {key: options[name] for key, name in named.items()})
+    check(config)
+
+    import uvloop
+
+    from tradeback.ops import limits, log
+
+    limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
+    limits.favour_loop()
+    log.configure(config.log_level)
+    uvloop.run(_serve(config, announce))
+    return 0
+
+
+async def _serve(config: "Config", announce: bool) -> None:
+    """Sessions until a signal: one ends when the hub's tape goes on elsewhere, and the next begins there."""
+    import asyncio
+    from pathlib import Path
+
+    from tradeback.cli.race import race, show_progress, stop_signals
+    from tradeback.edge.engine import Edge, prepare
+    from tradeback.edge.turn import Turn
+    from tradeback.ops.clock import SystemClock
+
+    stopping = stop_signals()
+    told, lost = False, ""
+    while not stopping.is_set():
+        await asyncio.to_thread(prepare, config)
+        engine = Edge(config, SystemClock(), lost)
+        engine.progress = show_progress
+        turn = None
+        try:
+            if await race(engine.start(), stopping.wait()) == 0:
+                config = _on_port(config, engine.url)
+                if not told:
+                    _greet(engine.url, announce)
+                told = True
+                await race(engine.wait_stopped(), stopping.wait())
+        except Turn as error:
+            turn = error
+        finally:
+            await engine.stop()
+        if turn is not None:
+            lost = turn.lost
+            await asyncio.to_thread(turn.apply, Path(config.data_dir) / "tape")
+
+
+def _greet(url: str, announce: bool) -> None:
+    if announce:
+        click.echo(f'{{"http": "{url}"}}')
+    else:
+        click.echo(f"tradeback serves {url} (Ctrl-C stops)", err=True)
+
+
+def _on_port(config: "Config", url: str) -> "Config":
+    """The configuration with the port that was found, which the next session takes, too."""
+    import msgspec
+
+    port = int(url.rpartition(":")[2])
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, port=port))

@@ -1,0 +1,1 @@
+"""An engine whose exchange is NATS: it copies the tape of another one, and serves feed and API from that."""

@@ -1,0 +1,195 @@
+"""The engine of an edge node: the same tape, port, feed and API; what fills the tape is a hub.
+
+Order of a start: tape and port as in every engine; then the hub's symbols, the tape up to the stream's end,
+what is derived from it; then feed and API go on with every batch that comes.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tradeback import kernel_cache
+from tradeback.api.context import ServingContext
+from tradeback.edge.history import Adoption, EdgeHistory, HubRest, backfill_of
+from tradeback.edge.hub import HubTape
+from tradeback.edge.symbols import HubSymbols
+from tradeback.edge.turn import Turn
+from tradeback.engine import FIRST_COMPILE, Engine
+from tradeback.feed.announce import announce
+from tradeback.feed.server import Feed
+from tradeback.model.clock import Clock
+from tradeback.model.config import Config
+from tradeback.model.errors import StartupError
+from tradeback.model.record import Rows
+from tradeback.model.symbols import SymbolTable
+from tradeback.ops import memory
+from tradeback.ops.health import ComponentHealth
+from tradeback.ops.log import get_log
+from tradeback.stores.bus import nats_bus
+from tradeback.stores.registry import OpenRegistry
+from tradeback.stores.series_sqlite import SeriesSqlite
+from tradeback.tape import follow
+from tradeback.tape.reader import TapeReader
+
+if TYPE_CHECKING:
+    from tradeback.edge.parts import EdgeParts
+
+
+def check(config: Config) -> None:
+    """Refuse what an edge cannot do. Raises StartupError."""
+    if not config.nats.url:
+        raise StartupError("an edge needs NATS: set NATS_URL to the server to which the hub publishes")
+    if not config.nats.jetstream:
+        raise StartupError("an edge reads the hub's stream: unset NATS_JETSTREAM, here and at the hub")
+    if config.feed.workers:
+        raise StartupError("an edge is one process: unset FEED_WORKERS, and run more edges instead")
+
+
+def prepare(config: Config) -> None:
+    """Bring the tape's folder to whole records of the hub's epoch, before `Edge` is made."""
+    follow.settle(Path(config.data_dir) / "tape")
+
+
+class Lost:
+    """A component that tells of records which nobody can give any more."""
+
+    def __init__(self, words: str, since_ns: int) -> None:
+        self._words, self._since_ns = words, since_ns
+
+    def health(self) -> ComponentHealth:
+        """Degraded: clients were told that they cannot resume."""
+        return ComponentHealth("edge:lost", "degraded", self._since_ns, self._words)
+
+
+class Edge(Engine):
+    """`start`, `wait_stopped`, `stop`, as every engine; `wait_stopped` may raise Turn."""
+
+    def __init__(self, config: Config, clock: Clock, lost: str = "") -> None:
+        """`lost`: what the turn before this one has lost."""
+        super().__init__(config, clock)
+        self._lost = lost
+
+    async def _come_up(
+        self, context: ServingContext, feed: Feed, registry: OpenRegistry, series: SeriesSqlite
+    ) -> None:
+        """The hub, the tape up to its end, and everything that reads it."""
+        tape, config, local = self.tape, self.config, self._registry
+        assert tape is not None
+        assert local is not None
+        assert self._gap_store is not None
+        bus = nats_bus(
+            config.nats, logging.getLogger("tradeback.bus"), f"tradeback edge of {config.nats.node}"
+        )
+        self._closing.append(bus.close)
+        symbols = HubSymbols(bus, config.nats.node, self.symbols, local, self.clock, get_log("hub"))
+        context.components += [bus, symbols]
+        if self._lost:
+            context.components.append(Lost(self._lost, self.clock.wall_ns()))
+        context.not_ready = lambda: [bus.last_error or symbols.last_error or "waiting for the hub's symbols"]
+        await bus.start()
+        if not kernel_cache.is_warm():
+            self.progress(FIRST_COMPILE)
+        loading = asyncio.create_task(asyncio.to_thread(_load_kernels))
+        try:
+            await symbols.ask()
+            await symbols.first()
+        finally:
+            await asyncio.gather(loading, return_exceptions=True)
+        loading.result()
+        from tradeback.edge.parts import EdgeParts
+
+        parts = EdgeParts(config, self.clock, feed.path, tape, self.symbols, series, self._gap_store)
+        self._closing.append(parts.stop)
+        parts.lock()
+        symbols.on_symbols += [parts.learn, lambda fresh: announce(feed, fresh)]
+        reader = TapeReader(Path(config.data_dir) / "tape")
+
+        async def take(rows: Rows) -> None:
+            unknown = _unknown(self.symbols, rows)
+            if unknown:
+                await symbols.know(unknown)
+            await parts.put(rows)
+
+        hub = HubTape(bus, config.nats, tape, reader.epochs, take, self.clock, get_log("hub"))
+        context.components.append(hub)
+        context.collectors.append(hub)
+        context.not_ready = lambda: [
+            hub.last_error or f"catching up with the hub, at record {tape.next_sequence}"
+        ]
+        if not await self._follow(hub, symbols):
+            return
+        rest = HubRest(bus, config.nats.node, self.clock)
+        adoption = Adoption(rest, series, tape, self._log)
+        if await asyncio.to_thread(adoption.is_needed):
+            context.not_ready = lambda: [adoption.last_error or "taking over the hub's state"]
+            await adoption.run()
+        async with parts.copying:
+            restored = await asyncio.to_thread(parts.restore)
+            self._log.info("restored", how=restored.how, records=restored.records)
+            feed.attach_kernels()
+            context.derived, context.series, context.gaps = parts.derived, parts.sink, parts.gaps
+            context.components += [parts.sink, parts.gaps]
+            context.collectors += [parts.intake, parts.sink, parts.gaps]
+            parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
+            parts.start(self._fail)
+        self._learn_history(context, rest, series, parts)
+        context.not_ready = None
+        memory.give_back()
+
+    def _learn_history(
+        self, context: ServingContext, rest: HubRest, series: SeriesSqlite, parts: "EdgeParts"
+    ) -> None:
+        """Bars from before the tape: the newest now, others when they are asked for."""
+        backfill = backfill_of(rest, series, self.clock, parts.derived.newest_us, get_log("backfill"))
+        history = EdgeHistory(rest, series, self.symbols, self.clock, get_log("history"))
+        history.on_covered.append(backfill.note)
+        context.klines = backfill
+        context.components += [history, backfill]
+        context.collectors.append(backfill)
+        task = asyncio.create_task(history.run())
+        task.add_done_callback(self._on_end)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await backfill.close()
+
+        self._closing.append(end)
+
+    async def _follow(self, hub: HubTape, symbols: HubSymbols) -> bool:
+        """Begin to follow; back when the stream's end is reached. False: it ended before that."""
+        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(symbols.watch())]
+        for task in tasks:
+            task.add_done_callback(self._on_end)
+
+        async def end() -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self._closing.append(end)
+        waiting = asyncio.create_task(hub.caught_up.wait())
+        await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        return hub.caught_up.is_set()
+
+    def _on_end(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            if isinstance(error, Turn):
+                self._log.warning("the tape is opened anew", reason=str(error), lost=error.lost or None)
+            self._fail(error)
+
+
+def _unknown(symbols: SymbolTable, rows: Rows) -> set[int]:
+    """Ids of symbols that the table does not have."""
+    return {number for number in set(rows["symbol_id"].tolist()) if number and symbols.by_id(number) is None}
+
+
+def _load_kernels() -> None:
+    """Compile the kernels or load them from the cache. In a thread."""
+    from tradeback import warm
+
+    warm.load()
+    import tradeback.edge.parts  # noqa: F401
