@@ -8,7 +8,7 @@ time and at most ASKS_PER_MINUTE.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -17,7 +17,7 @@ from tradeback.exchange.budget import Budget
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.line import Line
 from tradeback.exchange.rest import Rest
-from tradeback.exchange.streams import KINDS, LINE_NAMES, stream_name
+from tradeback.exchange.streams import KINDS, LINE_NAMES, STREAMS, stream_name
 from tradeback.exchange.watchdog import Int64s, Rules, Watchdog
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
@@ -29,6 +29,8 @@ from tradeback.ops.log import Log, RepeatLimiter
 from tradeback.ops.metrics import Family
 
 ASKS_PER_MINUTE = 30
+COUNT = len(STREAMS)
+"""Streams of a symbol."""
 STEP_S_MAX = 1.0
 LATE_STEPS = 5
 """A step this many times later than planned: the process was stopped, and silence says nothing."""
@@ -56,9 +58,10 @@ class StallWatch:
         self._floor_s = config.stall_after_s
         self._step_s = min(STEP_S_MAX, self._floor_s / 5)
         self._lines: Sequence[Line] = ()
-        self._streams: list[tuple[str, str]] = []
-        """(symbol, stream kind) by index."""
-        self._index: dict[tuple[str, str], int] = {}
+        self._names: list[str] = []
+        """Symbols by place; stream COUNT * place + n is the n-th kind of STREAMS."""
+        self._places: dict[str, int] = {}
+        self._ids: dict[str, int] = {}
         self._symbol_ids = np.zeros(0, np.int64)
         self._kinds = np.zeros(0, np.int64)
         self._quotes: dict[tuple[str, str], tuple[bytes, tuple[int, ...]]] = {}
@@ -90,25 +93,53 @@ class StallWatch:
         Told when new streams are acknowledged, and before others end: silence on purpose is no stall.
         `begun_ns` (steady): since when streams that are new are up; without it since now.
         """
-        keys = dict.fromkeys((name, line.plan.stream) for line in lines for name in line.symbols)
-        found = {name: self._symbols.find(name) for name, _ in keys if name not in but}
-        kept = [self._index.get(key, -1) for key in keys if found.get(key[0]) is not None]
-        begun = self._clock.steady_ns() if begun_ns is None else begun_ns
-        self._begun = np.array([self._begun[old] if old >= 0 else begun for old in kept], np.int64)
-        self._streams = [key for key in keys if found.get(key[0]) is not None]
-        self._index = {key: index for index, key in enumerate(self._streams)}
-        symbols = [found[name] for name, _ in self._streams]
-        self._symbol_ids = np.array([symbol.id for symbol in symbols if symbol is not None], np.int64)
-        self._kinds = np.array([KINDS[stream] - 1 for _, stream in self._streams], np.int64)
-        self._lines = list(lines)
-        self._owners = np.full((len(self._owners), len(self._streams)), len(lines), np.int64)
-        for number, line in enumerate(lines):
-            for name in line.symbols:
-                index = self._index.get((name, line.plan.stream))
-                if index is not None:
-                    self._owners[line.plan.line, index] = number
-        self._quotes = {key: said for key, said in self._quotes.items() if key in self._index}
+        shards: dict[int, dict[str, None]] = {}
+        for line in lines:
+            shards.setdefault(line.plan.shard, {}).update(line.symbols)
+        ids = {}
+        for names in shards.values():
+            for name in names:
+                number = self._ids.get(name) or self._id_of(name)
+                if number and name not in but:
+                    ids[name] = number
+        old = np.array([self._places.get(name, -1) for name in ids], np.int64)
+        kept = np.where(old >= 0, COUNT * old, -COUNT)[:, None] + np.arange(COUNT)
+        kept = np.maximum(kept, -1).reshape(-1)
+        begun = np.full(len(kept), self._clock.steady_ns() if begun_ns is None else begun_ns, np.int64)
+        begun[kept >= 0] = self._begun[kept[kept >= 0]]
+        self._begun, self._ids, self._names = begun, ids, list(ids)
+        self._places = {name: place for place, name in enumerate(ids)}
+        self._symbol_ids = np.repeat(np.array(list(ids.values()), np.int64), COUNT)
+        self._kinds = np.tile(np.arange(COUNT), len(ids))
+        self._own(lines, shards)
+        self._quotes = {key: said for key, said in self._quotes.items() if key[0] in ids}
         self.watchdog.rearrange(kept, self._seen()[0])
+
+    def _own(self, lines: Sequence[Line], shards: Mapping[int, Iterable[str]]) -> None:
+        """Note which line brings which stream."""
+        self._lines = list(lines)
+        self._owners = np.full((len(self._owners), len(self._kinds)), len(lines), np.int64)
+        found = {
+            shard: np.array([self._places[name] for name in names if name in self._places], np.int64)
+            for shard, names in shards.items()
+        }
+        for number, line in enumerate(lines):
+            places = COUNT * found[line.plan.shard] + KINDS[line.plan.stream] - 1
+            self._owners[line.plan.line, places] = number
+
+    def _id_of(self, name: str) -> int:
+        """Its wire id; 0 for a symbol that is not known."""
+        symbol = self._symbols.find(name)
+        return symbol.id if symbol is not None else 0
+
+    def _stream(self, index: int) -> tuple[str, str]:
+        """Symbol and kind of a stream."""
+        return self._names[index // COUNT], STREAMS[index % COUNT]
+
+    def _index(self, symbol: str, kind: str) -> int | None:
+        """The inverse; None when nobody wants it any more."""
+        place = self._places.get(symbol)
+        return None if place is None else COUNT * place + KINDS[kind] - 1
 
     def start(self) -> "asyncio.Task[None]":
         """Begin; returns the task, which ends only by `stop` or a bug."""
@@ -152,7 +183,7 @@ class StallWatch:
             self._asking = None
         if findings.asks and self._asking is None:
             self.watchdog.asked(findings.asks[0])
-            self._asking = asyncio.create_task(self._ask(*self._streams[findings.asks[0]]))
+            self._asking = asyncio.create_task(self._ask(*self._stream(findings.asks[0])))
         state: State = "degraded" if self.watchdog.stalled.any() else "ok"
         if state != self._state:
             self._state, self._since_ns = state, self._clock.wall_ns()
@@ -167,7 +198,7 @@ class StallWatch:
 
     def _note(self, line: Line, stream: int, now_ns: int) -> None:
         line.counts.stalls += 1
-        name = stream_name(*self._streams[stream])
+        name = stream_name(*self._stream(stream))
         held = self._limiter.allow(f"{line.plan.name} {name}", now_ns)
         if held is not None:
             self._log.warning("a stream has stalled", line=line.plan.name, stream=name)
@@ -175,7 +206,7 @@ class StallWatch:
     def _replace(self, number: int, stream: int, now_ns: int) -> None:
         line = self._lines[number]
         until_ns, waited_s = self._cool.get(line.name, (0, 0.0))
-        name = stream_name(*self._streams[stream])
+        name = stream_name(*self._stream(stream))
         if now_ns < until_ns or not line.replace(f"{name} stalled"):
             return
         # Twice as long each time, unless it was quiet for long.
@@ -202,9 +233,9 @@ class StallWatch:
     def _on_ids(self, symbol: str, newest: tuple[int, int] | None) -> None:
         """Aggregate id and its last trade id, which settle both streams; None: there never was a trade."""
         for kind, stream in (("aggTrade", AGG), ("trade", TRADE)):
-            index = self._index.get((symbol, kind))
+            index = self._index(symbol, kind)
             if index is None:
-                continue
+                return
             if newest is None:
                 self.watchdog.acquit(index)
                 self.acquitted += 1
@@ -213,9 +244,9 @@ class StallWatch:
 
     def _on_quote(self, key: tuple[str, str], quote: bytes) -> None:
         """The best prices say nothing by themselves; that they change while nothing comes does."""
-        stream = self._index.get(key)
+        stream = self._index(*key)
         if stream is None:
-            return  # nobody wants it any more
+            return
         counts, _ = self._seen()
         owners = [self._lines[number] for number in self._owners[:, stream] if number < len(self._lines)]
         mark = (*map(int, counts[:, stream]), *(line.up_since_ns for line in owners))
@@ -235,11 +266,11 @@ class StallWatch:
     def health(self) -> ComponentHealth:
         """degraded while a stream is stalled on a line."""
         shown = [
-            f"{LINE_NAMES[line]}:{stream_name(*self._streams[stream])}"
+            f"{LINE_NAMES[line]}:{stream_name(*self._stream(stream))}"
             for line, stream in np.argwhere(self.watchdog.stalled)[:SHOWN_MAX]
         ]
         details = {
-            "streams": len(self._streams),
+            "streams": len(self._kinds),
             "suspect": self._suspect,
             "stalled": shown,
             "stalled_count": int(self.watchdog.stalled.sum()),

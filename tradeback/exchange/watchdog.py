@@ -74,7 +74,7 @@ class Watchdog:
         self._ask_at: Times = np.zeros(streams)
         self._now = 0.0
 
-    def rearrange(self, streams: Sequence[int], counts: Int64s) -> None:
+    def rearrange(self, streams: Sequence[int] | Int64s, counts: Int64s) -> None:
         """Streams have come or gone: for each of now the index that it had, -1 for one that is new.
 
         `counts`: messages by line and stream as of now; what came of a new stream before is no news.
