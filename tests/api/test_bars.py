@@ -194,6 +194,17 @@ async def test_countback_reaches_back_to_the_exchanges_first_bar(served: World, 
     assert len(exchange.asked) == asked
 
 
+async def test_a_range_is_never_cut_because_countback_has_enough(served: World, gate: Gate) -> None:
+    served.publish(trades([BEGIN_S + 60 * place for place in range(10)]))
+    Exchange(served, gate, BEGIN_S - 5_000 * 60, BEGIN_S)
+    reader = BarReader(served.context)
+    assert (await reader.window(ask(BEGIN_S - 3_000 * 60, FAR_S, countback=20))).count == 3_010
+    window = await reader.window(ask(0, FAR_S, countback=20))
+    assert window.count == 5_010
+    assert window.settled
+    assert (await reader.window(ask(0, FAR_S, limit=4_000))).count == 4_000
+
+
 async def test_a_hole_between_bars_is_fetched(served: World, gate: Gate) -> None:
     early = [BEGIN_S + 60 * place for place in range(10)]
     late = [BEGIN_S + 60 * place for place in range(100, 200)]

@@ -34,6 +34,8 @@ LIVE_S = 60
 """What is younger than this is the business of lines and repair, and not of klines."""
 ROUNDS_MAX = 8
 """Readings that may each be overtaken by a bar that closes."""
+FILLS_MAX = 4
+"""How often one answer may turn to the exchange: what comes may show that more is lacking."""
 INLINE_BARS = 600
 """So many bars are written on the loop's thread, in a fraction of a millisecond; more by another thread."""
 
@@ -85,14 +87,19 @@ class BarReader:
         self.answered += 1
         try:
             found = await self._window(ask)
-            klines, held = self._context.klines, self.cache.of(ask.symbol.id, ask.resolution)
-            if klines is None or found.settled or time.monotonic() < held.look_again_s:
+            if self._context.klines is None:
                 return found
-            generation = klines.generation(ask.symbol.id, ask.resolution)
-            settled = await self._fill(ask, found, wait_s)
-            if klines.generation(ask.symbol.id, ask.resolution) != generation:
+            until_s = time.monotonic() + wait_s
+            for _ in range(FILLS_MAX):
+                if found.settled or time.monotonic() < self._held(ask).look_again_s:
+                    break
+                generation = self._context.klines.generation(ask.symbol.id, ask.resolution)
+                settled = await self._fill(ask, found, max(0.0, until_s - time.monotonic()))
+                if self._context.klines.generation(ask.symbol.id, ask.resolution) == generation:
+                    found.settled = settled
+                    break
+                # Klines have come: they may show what else is lacking.
                 found = await self._window(ask)
-            found.settled = settled
             return found
         except TradebackError as error:
             _log.warning("bars of %s cannot be read: %s", ask.symbol.symbol, error)
@@ -107,7 +114,7 @@ class BarReader:
     # Reading.
 
     async def _window(self, ask: Ask) -> Window:
-        held = self.cache.of(ask.symbol.id, ask.resolution)
+        held = self._held(ask)
         for _ in range(ROUNDS_MAX):
             now = self._look(ask, held)
             reaches_s = now.edge_s if held.lo_s == NEVER_S else held.lo_s
@@ -120,6 +127,9 @@ class BarReader:
             held.trim(SERIES_BARS_MAX)
             self.cache.trim()
         return await self._apart(ask)
+
+    def _held(self, ask: Ask) -> Held:
+        return self.cache.of(ask.symbol.id, ask.resolution)
 
     def _look(self, ask: Ask, held: Held) -> _Now:
         """The running bars; and what is held is dropped if it is not true any more."""
@@ -228,7 +238,7 @@ class BarReader:
 
     async def _fill(self, ask: Ask, window: Window, wait_s: float) -> bool:
         """Ask the exchange for what the window lacks; True when nothing more is to be had."""
-        klines, held = self._context.klines, self.cache.of(ask.symbol.id, ask.resolution)
+        klines, held = self._context.klines, self._held(ask)
         assert klines is not None
         from_s = needs_s(ask, window)
         to_s = min(ask.to_s, self._newest_s() - LIVE_S, held.edge_s)
@@ -289,7 +299,8 @@ def needs_s(ask: Ask, window: Window) -> int:
 
 def _wanted(ask: Ask, window: Window, spans: Sequence[Span]) -> int:
     """How many bars the exchange may have to bring: of a span without beginning, what fills the window."""
-    more = max(1, (ask.countback or ask.limit) - window.count)
+    target = ask.limit if ask.from_s < window.first_s else ask.countback
+    more = max(1, target - window.count)
     return sum(
         min((span.to_s - span.from_s) // ask.slot_s, more if not span.from_s else ask.limit) for span in spans
     )
