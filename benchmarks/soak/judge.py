@@ -7,8 +7,8 @@ from benchmarks.soak.samples import Samples
 from benchmarks.soak.trend import Allowed, Trend, is_flat, trend
 
 FLAT, RISES, TOO_SHORT = "flat", "RISES", "too short"
-CORE = "held:engine"
-"""Percent of the time that the engine's loop waits for a core."""
+CORES = {"publish:": ("engine",), "client:": ("engine", "clients")}
+"""Latencies, and the processes whose waiting for a core they contain."""
 CORE_BUSY, CORE_MORE = 10.0, Allowed(1.0)
 """Beyond these a latency that rises says more about the machine than about the engine."""
 
@@ -59,6 +59,8 @@ class Row:
     trend: Trend | None
     allowed: float
     verdict: str
+    doubt: str = ""
+    """Why a rise may say more about the machine than about the engine."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,12 @@ def judge(samples: Samples, notes: list[str]) -> Verdict:
         for name in sorted(samples.columns)
         if name.startswith(rule.prefix)
     ]
-    doubt = _doubt(samples)
     wrong = []
     for row in rows:
         if row.verdict == TOO_SHORT:
             wrong.append(f"{row.name} was measured too briefly")
         elif row.verdict == RISES:
-            wrong.append(f"{row.name} rises" + (doubt if row.unit == "us" else ""))
+            wrong.append(f"{row.name} rises{row.doubt}")
     for name, words in ZERO.items():
         count = samples.last(name)
         if count != 0:
@@ -96,13 +97,15 @@ def judge(samples: Samples, notes: list[str]) -> Verdict:
     return Verdict(rows, [*wrong, *notes])
 
 
-def _doubt(samples: Samples) -> str:
+def _doubt(samples: Samples, prefix: str) -> str:
     """Why a latency may have risen by no fault of the engine; empty when there is no such reason."""
-    found = trend(samples.times, samples.columns.get(CORE, [nan] * len(samples.times)))
-    if found is None or (found.level <= CORE_BUSY and is_flat(found, CORE_MORE)):
-        return ""
-    waits = f"{found.level:.0f} % of the time, {found.rise:+.0f} in this half"
-    return f" (in doubt: it waits for a core for {waits})"
+    for process in next((held for start, held in CORES.items() if prefix.startswith(start)), ()):
+        column = samples.columns.get(f"held:{process}", [nan] * len(samples.times))
+        found = trend(samples.times, column)
+        if found is not None and not (found.level <= CORE_BUSY and is_flat(found, CORE_MORE)):
+            waits = f"{found.level:.0f} % of the time, {found.rise:+.0f} in this half"
+            return f" (in doubt: {process} waits for a core for {waits})"
+    return ""
 
 
 def _row(rule: Rule, name: str, samples: Samples) -> Row:
@@ -120,4 +123,5 @@ def _row(rule: Rule, name: str, samples: Samples) -> Row:
         trend=found,
         allowed=rule.allowed.most(found.level) if found is not None else nan,
         verdict=TOO_SHORT if found is None else FLAT if is_flat(found, rule.allowed) else RISES,
+        doubt=_doubt(samples, rule.prefix),
     )

@@ -98,7 +98,7 @@ class Soak:
     def run(self) -> Soaked:
         """All of it; Ctrl-C ends the sampling early. Raises EngineError, ChildError."""
         with self._started() as (engine, child):
-            sampler = Sampler(engine)
+            sampler = Sampler(engine, child.pid)
             try:
                 self._sample(engine, sampler, child)
                 self.stage("waiting for what is missing")

@@ -14,6 +14,8 @@ from tradeback.client.scrape import Buckets, histogram, since
 
 PUBLISH = "tradeback_publish_latency_seconds"
 TASKS = "tradeback_tasks"
+CLIENTS = "clients"
+"""Their process among the others."""
 
 
 @dataclass
@@ -78,12 +80,12 @@ def threads(pid: int) -> int:
 
 
 class Sampler:
-    """Looks at the engine's processes and its metrics."""
+    """Looks at the engine's processes, its metrics, and at the clients' process."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clients_pid: int) -> None:
         self.notes: list[str] = []
         """What went wrong with processes, in words."""
-        self._engine = engine
+        self._engine, self._clients_pid = engine, clients_pid
         self._pids: dict[str, int] = {}
         self._used_ns: dict[str, tuple[int, int]] = {}
         """CPU time, time spent waiting for a core."""
@@ -92,11 +94,11 @@ class Sampler:
 
     def processes(self, now_s: float) -> dict[str, float]:
         """Memory in MB, descriptors, threads, CPU and waiting for a core in percent, for each process; PSS of
-        all. Waiting is of the main thread, which has the loop."""
+        all of the engine's. Waiting is of the main thread, which has the loop."""
         found: dict[str, float] = {}
         pss = 0.0
         passed_ns = (now_s - self._looked_s) * 1e9
-        family = self._engine.family()
+        family = {**self._engine.family(), CLIENTS: self._clients_pid}
         for name, pid in family.items():
             try:
                 figures = {
@@ -104,7 +106,7 @@ class Sampler:
                     "fds": open_files(pid),
                     "threads": threads(pid),
                 }
-                pss += machine.pss_mb(pid)
+                pss += machine.pss_mb(pid) if name != CLIENTS else 0.0
                 cpu_ns, held_ns = machine.cpu_ns(pid), machine.held_up_ns(pid)
             except OSError:
                 pss = nan  # it has ended: the next look finds another in its place

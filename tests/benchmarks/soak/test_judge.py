@@ -60,12 +60,20 @@ def test_every_loss_fails(name: str) -> None:
 
 
 @pytest.mark.parametrize(("level", "growth"), [(30.0, 0.0), (0.0, 0.2)])
-def test_a_latency_that_rises_where_others_have_the_core_is_in_doubt(level: float, growth: float) -> None:
-    made = samples(**{"publish:p99": 2.0})
-    for second, time in enumerate(made.times):
-        made.columns.setdefault("held:engine", []).append(level + growth * time + second % 2)
+@pytest.mark.parametrize(
+    ("name", "process", "doubtful"),
+    [("publish:p99", "engine", True), ("publish:p99", "clients", False), ("rss:engine", "engine", False),
+     ("client:p99:v2 all", "clients", True), ("client:p99:v2 all", "engine", True)],
+)  # fmt: skip
+def test_a_latency_that_rises_where_others_have_the_core_is_in_doubt(
+    name: str, process: str, doubtful: bool, level: float, growth: float
+) -> None:
+    made = samples(**{name: 5.0})
+    column = [level + growth * time + second % 2 for second, time in enumerate(made.times)]
+    made.columns[f"held:{process}"] = column
     (words,) = judge(made, []).wrong
-    assert words.startswith("receive to publish, p99 rises (in doubt: ")
+    assert (f" rises (in doubt: {process} waits for a core" in words) == doubtful
+    assert "rises" in words
 
 
 def test_a_count_that_nobody_took_fails() -> None:
