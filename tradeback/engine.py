@@ -9,14 +9,17 @@ the lines, the history. The port answers from the first moment; `/health/ready` 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradeback import kernel_cache
+from tradeback.api.access import Access, token_hash_of
 from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
+from tradeback.api.gate import SocketGate
 from tradeback.exchange.listing import Listing
+from tradeback.feed.announce import announce
 from tradeback.feed.front import Front
 from tradeback.feed.server import Feed
 from tradeback.model.clock import Clock
@@ -26,7 +29,7 @@ from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.log import get_log
 from tradeback.ops.runtime import Runtime
-from tradeback.serving import make_feed
+from tradeback.serving import make_access, make_feed
 from tradeback.stores.gaps_sqlite import GapsSqlite
 from tradeback.stores.registry import OpenRegistry, open_registry
 from tradeback.stores.registry_sqlite import RegistrySqlite
@@ -37,6 +40,7 @@ from tradeback.tape.writer import Tape
 
 if TYPE_CHECKING:
     from tradeback.derive.state import Derived
+    from tradeback.exchange.line import Line
     from tradeback.parts import Parts
     from tradeback.processes.hub import Hub
 
@@ -109,7 +113,12 @@ class Engine:
         if self._hub is not None:
             context.components += self._hub.components
             context.collectors.append(self._hub)
-        await self._open_port(context, feed)
+        context.access = access = make_access(self.config, self.clock, feed, opened.accounts, self._log)
+        context.session_of = token_hash_of
+        context.collectors += [access, access.attendance]
+        if self._hub is not None:
+            access.tell_workers = self._hub.tell_workers
+        await self._open_port(context, feed, access)
         self._bring_up = asyncio.create_task(self._come_up(context, feed, opened, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
@@ -141,7 +150,7 @@ class Engine:
         if failures:
             raise failures[0]
 
-    async def _open_port(self, context: ServingContext, feed: Feed) -> None:
+    async def _open_port(self, context: ServingContext, feed: Feed, access: Access) -> None:
         runner = make_runner(context)
         await runner.setup()
         self._closing.append(runner.cleanup)
@@ -152,6 +161,7 @@ class Engine:
             head_seconds_max=self.config.server.read_timeout_s,
             write_seconds_max=self.config.server.write_timeout_s,
         )
+        front.gate = SocketGate(access)
         if self._hub is None:
             await front.open(self.config.server.host, self.config.server.port)
         else:
@@ -159,6 +169,10 @@ class Engine:
             await front.serve(self._hub.sockets)
         self._front = front
         feed.start()
+        access.sessions.start()
+        self._closing.append(access.sessions.stop)
+        access.attendance.start()
+        self._closing.append(access.attendance.stop)
         self._closing.append(feed.close)
         self._closing.append(front.close)
 
@@ -179,7 +193,7 @@ class Engine:
         parts_module.result()
         if registry.copy is not None:
             registry.copy.start()
-        await self._wire(context, feed, series, listing, wanted)
+        await self._wire(context, feed, series, listing, registry, wanted)
         memory.give_back()
 
     async def _wire(
@@ -188,11 +202,14 @@ class Engine:
         feed: Feed,
         series: SeriesSqlite,
         listing: Listing,
+        registry: OpenRegistry,
         wanted: list[Symbol],
     ) -> None:
         from tradeback.parts import Parts
 
         assert self.tape is not None
+        before = (self.symbols.find(symbol.symbol) for symbol in wanted)
+        returning = [symbol.id for symbol in before if symbol is not None and not symbol.is_active]
         for symbol in wanted:
             self.symbols.put(symbol)
         hub = self._hub
@@ -211,16 +228,21 @@ class Engine:
         restored = await asyncio.to_thread(parts.restore)
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
         feed.attach_kernels()
+        if returning:
+            # Nobody followed them in the last run: what went by since then is not missing.
+            parts.intake.begin_anew(returning, self.clock.wall_ns())
+        self._watch_symbols(context, feed, parts, listing, registry)
         context.derived = parts.derived
         context.series = parts.sink
-        context.components += [parts.sink, parts.history, parts.stalls, parts.clock_offset]
+        context.klines = parts.backfill
+        context.components += [parts.sink, parts.history, parts.backfill, parts.stalls, parts.clock_offset]
         context.components += parts.pool.lines
         if parts.gaps is not None and parts.repair is not None:
             context.gaps = parts.gaps
             context.components += [parts.gaps, parts.repair]
             context.collectors += [parts.gaps, parts.repair]
         context.collectors += [parts.intake, parts.pool, parts.stalls, parts.clock_offset]
-        context.collectors += [parts.stand_ins, parts.sink]
+        context.collectors += [parts.stand_ins, parts.sink, parts.backfill]
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
             self._closing.append(hub.close)
@@ -229,11 +251,56 @@ class Engine:
             self._start_drains(context, series, parts.derived)
         if self.config.nats.url:
             await self._answer_on_bus(context, series)
+        await self._start_settlements(context)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
         self._closing.append(parts.stop)
         parts.start(self._fail)
+
+    def _watch_symbols(
+        self, context: ServingContext, feed: Feed, parts: "Parts", listing: Listing, registry: OpenRegistry
+    ) -> None:
+        """Symbols in market watches are subscribed, too, and everyone is told of them."""
+
+        async def watched() -> Sequence[str]:
+            return await registry.accounts.watched_by_all(self.clock.wall_ns())
+
+        def replace_lines(came: "Sequence[Line]", went: "Sequence[Line]") -> None:
+            context.components[:] = [part for part in context.components if part not in went]
+            context.components.extend(came)
+
+        waiting = registry.copy.waiting if registry.copy is not None else ()
+        wanted = parts.watch_symbols(watched, registry.ids, listing.records, waiting)
+        wanted.on_symbols.append(lambda symbols: announce(feed, symbols))
+        if context.access is not None:
+            context.access.exists = wanted.lists
+            context.access.on_watch_change.append(wanted.changed)
+        hub = self._hub
+        if hub is not None:
+            wanted.on_symbols.append(lambda symbols: hub.symbols_came())
+        if registry.copy is not None:
+            registry.copy.on_assigned.append(wanted.changed)
+        parts.pool.on_lines.append(replace_lines)
+        context.components.append(wanted)
+        context.collectors.append(wanted)
+
+    async def _start_settlements(self, context: ServingContext) -> None:
+        """Prices that are to be fixed at a time: those of the last run, and new ones."""
+        from tradeback.api.settlement import SettlementDesk
+        from tradeback.stores.settlements_sqlite import SettlementsSqlite
+
+        store = SettlementsSqlite(Path(self.config.data_dir) / "settlements.sqlite")
+        self._closing.append(store.close)
+        desk = SettlementDesk(context, store)
+        if context.access is not None:
+            desk.push = context.access.push
+        await desk.restore()
+        context.settlements = desk
+        context.components.append(desk)
+        context.collectors.append(desk)
+        self._closing.append(desk.stop)
+        desk.start()
 
     def _start_drains(self, context: ServingContext, series: SeriesSqlite, derived: "Derived") -> None:
         """The servers that are configured, each behind a cursor of its own. The recorder's work otherwise."""

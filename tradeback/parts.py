@@ -5,11 +5,13 @@ Importing this module compiles or loads every kernel, so it happens in a thread 
 
 import asyncio
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
+from tradeback.exchange.backfill import Backfill
+from tradeback.exchange.catalogue import Catalogue
 from tradeback.exchange.clock_offset import ClockOffset
 from tradeback.exchange.history import History
 from tradeback.exchange.intake import Intake
@@ -20,6 +22,7 @@ from tradeback.exchange.rest import Rest
 from tradeback.exchange.stall_watch import StallWatch
 from tradeback.exchange.standin import StandIns
 from tradeback.exchange.streams import plan_lines
+from tradeback.exchange.wanted import Source, Wanted
 from tradeback.kernel.jit import address
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
@@ -32,7 +35,8 @@ from tradeback.sinks.series import SeriesSink
 from tradeback.sinks.series_replay import Restored, restore
 from tradeback.stores import series_lock
 from tradeback.stores.gaps_sqlite import GapsSqlite
-from tradeback.stores.ports import SeriesStore
+from tradeback.stores.ports import SeriesStore, SymbolIds, SymbolRecord
+from tradeback.stores.registry_rows import record_of
 from tradeback.tape.writer import Tape
 
 RESTORE_ROWS_MAX = 2_000_000
@@ -94,10 +98,43 @@ class Parts:
             self.repair = Repair(self.gaps, self.intake, rest, symbols, clock, exchange, get_log("repair"))
         ledger = self.gaps.ledger if self.gaps is not None else None
         self.stand_ins = StandIns(self.intake, symbols, config.exchange.stand_in_after_s, start, ledger)
-        self.history = History(
-            wanted, rest, self.intake, self.derived, series, clock, config.feature, get_log("history")
-        )
+        self._rest, self._config = rest, config
+        self.history = self._history_of(wanted)
+        self.backfill = Backfill(rest, series, clock, self.derived.newest_us, get_log("backfill"))
+        self.history.on_covered.append(self.backfill.note)
+        self._configured = [symbol.symbol for symbol in wanted]
+        self.wanted: Wanted | None = None
+        """What market watches add to the symbols; see `watch_symbols`."""
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _history_of(self, symbols: Sequence[Symbol]) -> History:
+        features, log = self._config.feature, get_log("history")
+        return History(
+            symbols, self._rest, self.intake, self.derived, self._series, self._clock, features, log
+        )
+
+    def watch_symbols(
+        self, source: Source, ids: SymbolIds, records: Sequence[SymbolRecord], also: Iterable[str] = ()
+    ) -> Wanted:
+        """Let market watches, as `source` reads them, decide what is subscribed besides. Before `start`.
+
+        `records`: all that the exchange lists; empty when it is away, then what the registry says of symbols
+        has to do. `also`: symbols that wait for their ids.
+        """
+        held = (record_of(symbol)._replace(is_active=True) for symbol in self._symbols)
+        catalogue = Catalogue(self._rest, records or held, self._clock)
+        who = self.pool, self.intake, self.derived, self.stalls
+        self.wanted = Wanted(
+            self._configured, also, source, catalogue, ids, self._symbols, who, self._learn, self._clock,
+            self._config.exchange, get_log("symbols"),
+        )  # fmt: skip
+        return self.wanted
+
+    async def _learn(self, symbols: Sequence[Symbol]) -> None:
+        """The history of symbols that came later."""
+        history = self._history_of(symbols)
+        history.on_covered = self.history.on_covered
+        await history.run()
 
     def restore(self) -> Restored:
         """What the last run knew: derived series from store and tape, seen ids from the tape. In a thread."""
@@ -127,6 +164,8 @@ class Parts:
         self.sink.start()
         self.pool.start(watch)
         self.stalls.start().add_done_callback(watch)
+        if self.wanted is not None:
+            self.wanted.start(watch)
         if self.gaps is not None and self.repair is not None:
             self.gaps.start(watch)
             self.repair.start(watch)
@@ -137,8 +176,11 @@ class Parts:
 
     async def stop(self) -> None:
         """Lines first, then background work, then the last flush."""
+        if self.wanted is not None:
+            await self.wanted.stop()
         await self.stalls.stop()
         await self.pool.stop()
+        await self.backfill.close()
         if self.repair is not None:
             await self.repair.stop()
         for task in self._tasks:

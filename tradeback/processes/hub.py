@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path as Folder
 from typing import Any
 
+from tradeback.feed.admission import NOBODY, Admission
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family, unlabelled
 from tradeback.path.path import Path
@@ -54,12 +55,21 @@ class Hub:
             worker.start()
         self.control.tell({"up": True})
 
+    def symbols_came(self) -> None:
+        """Let the others read the registry before the next record."""
+        self._page.symbols_came()
+
     def close(self) -> None:
         """Give the links to workers up."""
         for worker in self.workers:
             worker.close()
 
-    def hand_over(self, transport: Any, data: bytes) -> bool:
+    def tell_workers(self, message: Message) -> None:
+        """What happened to a session or a market watch; a worker without a link learns it later, by itself."""
+        for worker in self.workers:
+            worker.send(message)
+
+    def hand_over(self, transport: Any, data: bytes, admission: Admission = NOBODY) -> bool:
         """Let a worker serve this connection, on which `data` (a request to upgrade) has come.
 
         False: there is none that answers, so the engine serves it. Otherwise the transport is closed here.
@@ -71,7 +81,7 @@ class Hub:
         worker = min(alive, key=lambda peer: peer.clients)
         transport.pause_reading()
         descriptor = transport.get_extra_info("socket").fileno()
-        if not worker.send({"client": True}, data, (descriptor,)):
+        if not worker.send({"client": admission.packed()}, data, (descriptor,)):
             self.kept += 1
             transport.resume_reading()
             return False

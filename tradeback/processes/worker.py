@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import msgspec
 
 from tradeback.derive.row_kernel import apply_rows
 from tradeback.derive.state import Derived
+from tradeback.feed.admission import Admission, unpacked
+from tradeback.feed.announce import announce
 from tradeback.feed.front import become_websocket
 from tradeback.kernel.jit import address
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
-from tradeback.model.symbols import SymbolTable
+from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import Log
 from tradeback.ops.runtime import Runtime
@@ -31,8 +34,10 @@ from tradeback.processes.member import Reporter, symbols_of
 from tradeback.processes.page import SharedPage
 from tradeback.processes.series import StoreOfAnother
 from tradeback.processes.setup import Setup, socket_of
-from tradeback.serving import make_feed
+from tradeback.serving import make_attendance, make_feed
 from tradeback.sinks.series_replay import restore
+from tradeback.stores.registry import open_registry
+from tradeback.stores.registry_sqlite import FILE_NAME, RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import TapeReader
 
@@ -60,6 +65,10 @@ class Worker:
         self.feed = make_feed(self._config, clock, self._symbols, self.tape, lambda: self._derived)
         self._path = self.feed.path
         self._path.derive(self._derived, address(apply_rows), self._derived.context_address)
+        registry = RegistrySqlite(self._folder / FILE_NAME)
+        self._accounts = open_registry(setup.config, registry, clock, log)
+        self._registry = registry
+        self.attendance = make_attendance(setup.config, clock, self.feed, self._accounts.accounts, log)
         self._listen_fd = setup.listen_fd
         self._listener: Listener | None = None
         self._reporter: Reporter | None = None
@@ -72,6 +81,7 @@ class Worker:
         await asyncio.to_thread(self._restore)
         self.feed.attach_kernels()
         self.feed.start()
+        self.attendance.start()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._wake_fd, self._woken)
         self._look()
@@ -79,7 +89,7 @@ class Worker:
         self._reporter = Reporter(self._listener, self._more)
         self._reporter.collectors.append(Runtime(self._name))
         self._reporter.components += [self, self.feed]
-        self._reporter.collectors.append(self.feed)
+        self._reporter.collectors += [self.feed, self.attendance]
         self._reporter.start()
 
     async def stop(self) -> None:
@@ -94,7 +104,10 @@ class Worker:
         for task in self._arriving:
             task.cancel()
         await asyncio.gather(*self._arriving, return_exceptions=True)
+        await self.attendance.stop()
         await self.feed.close()
+        await self._accounts.close()
+        self._registry.close()
         self.tape.close()
 
     def health(self) -> ComponentHealth:
@@ -116,11 +129,15 @@ class Worker:
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
         self.tape.begin(end)
 
-    def _learn_symbols(self) -> None:
+    def _learn_symbols(self) -> list[Symbol]:
+        """Read the registry; what is new in it or described anew."""
         self._generation = self._page.generation
-        for symbol in symbols_of(self._folder):
+        found = symbols_of(self._folder)
+        fresh = [symbol for symbol in found if self._symbols.by_id(symbol.id) != symbol]
+        for symbol in fresh:
             self._symbols.put(symbol)
             self._derived.add_symbol(symbol)
+        return fresh
 
     # Following the tape.
 
@@ -147,7 +164,7 @@ class Worker:
                     break
                 # After the records: whoever wrote them was of this generation or an earlier one.
                 if self._page.generation != self._generation:
-                    self._learn_symbols()
+                    announce(self.feed, self._learn_symbols())
                 self._path.serve(tape.next_sequence - count, count)
             else:
                 asyncio.get_running_loop().call_soon(self._follow)
@@ -159,8 +176,8 @@ class Worker:
             self._error = None
 
     def _meet_engine(self) -> None:
-        """A new engine has come: with symbols, and perhaps without the tail of the tape."""
-        self._learn_symbols()
+        """Symbols have come, or a new engine has: with symbols, and perhaps without the tape's tail."""
+        announce(self.feed, self._learn_symbols())
         before = self.tape.stepped_back
         self.tape.check()
         if self.tape.stepped_back > before:
@@ -178,15 +195,28 @@ class Worker:
         return {"clients": len(self.feed.clients), "behind": self.tape.behind}
 
     def _on_message(self, link: Link, message: Message, behind: bytes, files: list[int]) -> None:
+        if "client" not in message:
+            self._hear(message)
+            return
         # What the client has seen elsewhere is published: with this it is not ahead of this process.
         self._follow()
+        admission = unpacked(message["client"])
         for descriptor in files:
-            task = asyncio.create_task(self._take(socket.socket(fileno=descriptor), behind))
+            task = asyncio.create_task(self._take(socket.socket(fileno=descriptor), behind, admission))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
 
-    async def _take(self, sock: socket.socket, data: bytes) -> None:
-        """Serve the connection on which `data` has been read by the engine."""
+    def _hear(self, message: Message) -> None:
+        """Of sessions and market watches, see `api.access`."""
+        if "ended" in message:
+            self.attendance.ended(message["ended"])
+        elif "watch" in message:
+            self.attendance.changed(message["watch"])
+        elif "push" in message:
+            self.attendance.push(message["push"], message["message"])
+
+    async def _take(self, sock: socket.socket, data: bytes, admission: Admission) -> None:
+        """Serve the connection on which `data` has been read by the engine, for whom that let in."""
         try:
             sock.setblocking(False)
             transport, _ = await aiofastnet.connect_accepted_socket(
@@ -196,7 +226,7 @@ class Worker:
             sock.close()  # it has gone in the meantime
             return
         if not transport.is_closing():
-            become_websocket(transport, self.feed.accept, data)
+            become_websocket(transport, partial(self.feed.accept, admission=admission), data)
 
 
 def _share(config: Config) -> Config:
