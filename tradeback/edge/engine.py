@@ -35,6 +35,9 @@ from tradeback.tape.reader import TapeReader
 if TYPE_CHECKING:
     from tradeback.edge.parts import EdgeParts
 
+AHEAD_ROWS_MAX = 1_000_000
+"""A client that comes from another edge may have so many records that are not here yet."""
+
 
 def check(config: Config) -> None:
     """Refuse what an edge cannot do. Raises StartupError."""
@@ -128,6 +131,7 @@ class Edge(Engine):
             restored = await asyncio.to_thread(parts.restore)
             self._log.info("restored", how=restored.how, records=restored.records)
             feed.attach_kernels()
+            feed.v2.ahead_max = AHEAD_ROWS_MAX
             context.derived, context.series, context.gaps = parts.derived, parts.sink, parts.gaps
             context.components += [parts.sink, parts.gaps]
             context.collectors += [parts.intake, parts.sink, parts.gaps]

@@ -52,6 +52,9 @@ class LaneV2:
         self._tape: Tape = tape
         self._symbols, self._latest, self._counts = symbols, latest, counts
         self._beats: dict[int, int] = {}
+        self.ahead_max = 0
+        """So many records a resume may be ahead of the tape. On an edge: the client was at another one, which
+        had them before. It is served once they are here."""
 
     def attach(self) -> None:
         """Take the kernels."""
@@ -133,10 +136,12 @@ class LaneV2:
             return False
         self._counts.resumed += 1
         position = self.fanout.position
-        client.send_text(orjson.dumps(control.resumed(epoch, sequence, client.live_from or position)))
+        is_ahead = sequence > self._tape.next_sequence
+        end = sequence if is_ahead else client.live_from or position
+        client.send_text(orjson.dumps(control.resumed(epoch, sequence, end)))
         self.fanout.leave(client)
         cursor = Cursor(self._tape, sequence, epoch)
-        until = client.live_from if client.live_from != position else None
+        until = client.live_from if client.live_from != position and not is_ahead else None
         self.replays.begin(Replay(client, cursor, conflate=False, until=until, go_on=position))
         return True
 
@@ -151,6 +156,8 @@ class LaneV2:
             return "subscriptions began at different sequences; resume right after the first subscribe"
         if tape.resume(epoch, sequence) != (epoch, sequence):
             return f"epoch {epoch}, sequence {sequence} is not of this tape, whose epoch is {tape.epoch}"
+        if tape.next_sequence < sequence <= tape.next_sequence + self.ahead_max and epoch == tape.epoch:
+            return ""
         if sequence > tape.next_sequence:
             return f"sequence {sequence} is ahead of this tape, which is at {tape.next_sequence}"
         if sequence < tape.oldest_sequence:

@@ -33,6 +33,9 @@ SHARE = 4
 """All replays together get one part in this many of the loop's time."""
 PAUSE_S = 0.002
 """A pause worth making: timers are no finer than 1 ms."""
+AHEAD_S = 10.0
+"""So long a client that is ahead of this tape waits for it, then it is closed (1013)."""
+AHEAD_POLL_S = 0.005
 SLOT_WAIT_S = 0.05
 """So long a client whose socket is full keeps its slot; one that reads at all drains sooner."""
 
@@ -219,6 +222,9 @@ class Replays:
                 if client.lagging:
                     return False
                 continue
+            if cursor.sequence > self._tape.next_sequence:
+                await self._come_here(replay)
+                continue
             replay.step_over_sent()
             before = cursor.epoch, cursor.sequence
             rows = await self._next(replay)
@@ -233,6 +239,15 @@ class Replays:
             elif not client.lagging:
                 return True
         return False
+
+    async def _come_here(self, replay: Replay) -> None:
+        """Wait for the records up to the client's position, which it has from another node."""
+        client, wanted = replay.client, replay.cursor.sequence
+        end_s = time.monotonic() + AHEAD_S
+        while self._tape.next_sequence < wanted and not client.closing:
+            if time.monotonic() > end_s:
+                raise TapeError(f"record {wanted - 1}, which you have, has not come here; try again")
+            await asyncio.sleep(AHEAD_POLL_S)
 
     async def _next(self, replay: Replay) -> Rows:
         """The next records; those that are no longer in memory are read by a thread."""
