@@ -94,7 +94,8 @@ def _show(console: Console, samples: Samples, verdict: Verdict) -> None:
     for words, figure in count_lines(samples):
         console.print(f"  {words}: {figure}", highlight=False)
     colour = "green" if verdict.passed else "red"
-    console.print(words_of(verdict), style=colour, highlight=False, markup=False, soft_wrap=True)
+    for words in (words_of(verdict), *verdict.wrong):
+        console.print(words, style=colour, highlight=False, markup=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -87,7 +87,7 @@ def count_lines(samples: Samples) -> list[tuple[str, str]]:
 
 def words_of(verdict: Verdict) -> str:
     """The verdict in one line."""
-    return "flat, and nothing lost" if verdict.passed else "; ".join(verdict.wrong)
+    return "flat, and nothing lost" if verdict.passed else "not flat, or not whole"
 
 
 def curves(samples: Samples, prefixes: Sequence[str]) -> list[Curve]:
@@ -107,8 +107,11 @@ def page(about: About, samples: Samples, verdict: Verdict) -> str:
     for title, unit, prefixes in CHARTS:
         drawn = curves(samples, prefixes)
         if drawn:
-            charts.append(f"<h2>{escape(title)}</h2>{chart(samples.times, drawn, unit)}")
+            head = f"{title}, {unit}" if unit else title
+            charts.append(f"<h2>{escape(head)}</h2>")
+            charts.append(chart(samples.times, drawn, logarithmic=unit == "us"))
     mood = "good" if verdict.passed else "bad"
+    listed = "".join(f"<li>{escape(words)}</li>" for words in verdict.wrong)
     minutes = (samples.times[-1] - samples.times[0]) / 60 if samples.times else 0.0
     machine = ", ".join(about.machine.values())
     return "\n".join(
@@ -116,6 +119,7 @@ def page(about: About, samples: Samples, verdict: Verdict) -> str:
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Soak</title>',
             f"<style>{STYLE}</style></head><body>",
             f'<h1>Soak</h1><p class="verdict {mood}">{escape(words_of(verdict))}</p>',
+            f"<ul>{listed}</ul>" if listed else "",
             f"<p>{minutes:.1f} minutes, {escape(about.load)}.</p>",
             f'<p class="about">{escape(about.made)}, <code>{escape(about.command)}</code>',
             f"<br>{escape(machine)}</p>",

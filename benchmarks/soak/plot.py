@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import floor, isfinite, log10
+from math import ceil, floor, isfinite, log10
 
 WIDTH, HEIGHT = 860, 240
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 62, 24, 8, 26
 POINTS_MAX = 800
 """More points than pixels show nothing; of neighbours the greatest is drawn, so that no spike is lost."""
 COLOURS = ("#2a6fdb", "#d1592b", "#2f9e5b", "#8d4fc4", "#b8860b", "#1c9aa8", "#c2397a", "#6b7280")
@@ -34,6 +34,14 @@ def ticks(most: float, count: int = 4) -> list[float]:
     return found
 
 
+def decades(least: float, most: float) -> list[float]:
+    """Powers of ten from at most `least` to at least `most`, two at the least."""
+    if not (isfinite(least) and isfinite(most)) or least <= 0:
+        return [1.0, 10.0]
+    first = floor(log10(least))
+    return [10.0**power for power in range(first, max(first + 1, ceil(log10(most))) + 1)]
+
+
 def number(value: float) -> str:
     """A figure at an axis: 1,500 or 0.25."""
     return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.2g}"
@@ -57,10 +65,15 @@ def thinned(
     ]
 
 
-def chart(times: Sequence[float], curves: Sequence[Curve], unit: str) -> str:
-    """An <svg> of all curves over one time axis, from 0 up; the second half is marked."""
-    highest = max((value for curve in curves for value in curve.values if isfinite(value)), default=0.0)
-    steps, end = ticks(highest), max(times[-1] if times else 0.0, 1e-9)
+def chart(times: Sequence[float], curves: Sequence[Curve], *, logarithmic: bool = False) -> str:
+    """An <svg> of all curves over one time axis, from 0 up, or logarithmic; the second half is marked."""
+    measured = [value for curve in curves for value in curve.values if isfinite(value)]
+    most = max(measured, default=0.0)
+    if logarithmic:
+        steps = decades(min((value for value in measured if value > 0), default=0.0), most)
+    else:
+        steps = ticks(most)
+    end = max(times[-1] if times else 0.0, 1e-9)
     begin = min(times[0] if times else 0.0, end)
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -68,7 +81,10 @@ def chart(times: Sequence[float], curves: Sequence[Curve], unit: str) -> str:
         return LEFT + wide * (time - begin) / max(end - begin, 1e-9)
 
     def y(value: float) -> float:
-        return TOP + high * (1 - value / steps[-1])
+        share = value / steps[-1]
+        if logarithmic:
+            share = log10(max(value, steps[0]) / steps[0]) / log10(steps[-1] / steps[0])
+        return TOP + high * (1 - share)
 
     middle = x((begin + end) / 2)
     judged = f'x="{middle:.1f}" y="{TOP}" width="{LEFT + wide - middle:.1f}" height="{high}"'
@@ -84,8 +100,7 @@ def chart(times: Sequence[float], curves: Sequence[Curve], unit: str) -> str:
         if points:
             drawn = f'points="{" ".join(points)}" stroke="{COLOURS[place % len(COLOURS)]}"'
             parts.append(f"<polyline {drawn}><title>{escape(curve.name)}</title></polyline>")
-    parts.append(f'<text class="unit" x="{LEFT + 6}" y="{TOP + 12}">{escape(unit)}</text></svg>')
-    return "".join(parts) + _legend(curves)
+    return "".join(parts) + "</svg>" + _legend(curves)
 
 
 def _times(begin: float, end: float) -> list[float]:

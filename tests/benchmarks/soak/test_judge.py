@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.soak.judge import FLAT, RISES, TOO_SHORT, ZERO, judge
 from benchmarks.soak.page import About, cells, page, words_of
-from benchmarks.soak.plot import Curve, chart, duration, thinned, ticks
+from benchmarks.soak.plot import Curve, chart, decades, duration, thinned, ticks
 from benchmarks.soak.samples import Samples
 
 SECONDS = 120
@@ -156,14 +156,27 @@ def points(svg: str) -> list[list[tuple[float, float]]]:
 
 
 def test_a_curve_runs_from_edge_to_edge_and_higher_is_higher() -> None:
-    (line,) = points(chart([0.0, 1.0, 2.0], [Curve("a", [0.0, 5.0, 10.0])], "MB"))
+    (line,) = points(chart([0.0, 1.0, 2.0], [Curve("a", [0.0, 5.0, 10.0])]))
     xs, ys = zip(*line, strict=True)
-    assert (xs[0], xs[-1]) == (62.0, 848.0)
-    assert ys == (214.0, 113.0, 12.0)
+    assert (xs[0], xs[-1]) == (62.0, 836.0)
+    assert ys == (214.0, 111.0, 8.0)
+
+
+def test_a_logarithmic_axis_gives_every_decade_the_same_room() -> None:
+    (line,) = points(chart([0.0, 1.0, 2.0, 3.0], [Curve("a", [10.0, 100.0, 1_000.0, 0.0])], logarithmic=True))
+    assert [y for _, y in line] == [214.0, 111.0, 8.0, 214.0]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "wanted"),
+    [(10, 1_000, [10, 100, 1_000]), (11, 999, [10, 100, 1_000]), (5, 5, [1, 10]), (nan, nan, [1, 10])],
+)
+def test_decades(least: float, most: float, wanted: list[float]) -> None:
+    assert decades(least, most) == pytest.approx(wanted)
 
 
 def test_gaps_are_bridged_and_names_escaped() -> None:
-    svg = chart([0.0, 1.0, 2.0], [Curve("<a>", [1.0, nan, 1.0]), Curve("none", [nan] * 3)], "")
+    svg = chart([0.0, 1.0, 2.0], [Curve("<a>", [1.0, nan, 1.0]), Curve("none", [nan] * 3)])
     assert [len(line) for line in points(svg)] == [2]
     assert "&lt;a&gt;" in svg
     assert "<a>" not in svg
