@@ -63,6 +63,10 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     if key.name in settings.LISTS:
         words = origins if key.name == "server.origins" else networks
         return st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)
+    if key.name == "redis.addr":
+        return st.sampled_from(("cache", "cache.example.com:6379", "127.0.0.1:1", "[::1]:65535", "[fe80::1]"))
+    if key.name == "redis.db":
+        return st.integers(0, 65_535)
     if key.name == "feed.workers":
         return st.integers(0, 64)
     if isinstance(key.default, bool):
@@ -74,7 +78,7 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     return st.from_regex(r"[a-z0-9./-]{1,20}", fullmatch=True)
 
 
-SOME_SERVER = {"mysql": "server", "influx": "http://server", "nats": "nats://server"}
+SOME_SERVER = {"mysql": "server", "influx": "http://server", "nats": "nats://server", "redis": "server"}
 
 
 @st.composite

@@ -180,7 +180,7 @@ def drain_of(tape: MemoryTape, target: MemoryTarget, folder: Path, config: Drain
     return Drain("memory", tape, target, config, SystemTime(), LOG, aside, random.random)
 
 
-async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for a condition; TimeoutError when it does not come."""
     async with asyncio.timeout(seconds):
         while not true():

@@ -56,7 +56,7 @@ class Trouble:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1 << 32), st.integers(1, 400), st.floats(0.0, 0.45), st.integers(0, 3), st.booleans())
+@given(st.integers(0, 1 << 32), st.integers(1, 400), st.floats(0.0, 0.25), st.integers(0, 3), st.booleans())
 async def test_every_record_is_in_the_store_once(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, share: float, kills: int, names: bool
 ) -> None:
@@ -331,6 +331,31 @@ async def test_a_price_cache_gets_the_newest_of_each_and_no_past(tmp_path: Path)
     await reached(drain, tape)
     await drain.stop()
     assert target.batches[-1].rows["price"].tolist() == [97.0]
+
+
+async def test_a_price_cache_comes_back_although_it_reads_for_a_while_first(tmp_path: Path) -> None:
+    failing = False
+
+    def hit(where: str) -> None:
+        if failing:
+            raise StoreError("away")
+
+    tape, memory = MemoryTape(), Memory()
+    target = MemoryTarget(memory, hit)
+    tape.append(trades(500))
+    how = replace(QUICK, latest_only=True, latest_scan_rows=450, in_flight=1)
+    drain = drain_of(tape, target, tmp_path, how)
+    drain.start()
+    await reached(drain, tape)
+    failing = True
+    tape.append(trades(500, 501))
+    await until(lambda: drain.health().state == "down")
+    failing = False
+    tape.append(trades(500, 1_001))
+    await reached(drain, tape)
+    assert drain.health().state == "ok"
+    await drain.stop()
+    assert target.batches[-1].rows["id"].tolist() == [1_500]
 
 
 async def test_an_idle_drain_opens_and_is_well(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._opened = False
-        self._failures = 0
+        self._failures = self._failures_at_open = 0
         self._retry_ns = self._failed_ns = 0
         self._save_ns = 0
         self._saved = Position(0, 0)
@@ -132,6 +132,7 @@ class Drain:
         self.opens += 1
         held = await self._call(self._target.open(), "open")
         self._opened = True
+        self._failures_at_open = self._failures
         self._reader.begin(held)
         self.position = self._saved = self._reader.position
         while self._flights or not self._stop.is_set():
@@ -234,7 +235,8 @@ class Drain:
                 self._failed(error)
         while self._flights and self._flights[0].outcome is not None:
             self._complete(self._flights.popleft())
-        if self._failures >= self._config.breaker_failures:
+        # Failures from before `open` do not count here: a price cache may have to read for a while first.
+        if self._failures >= self._config.breaker_failures and self._failures > self._failures_at_open:
             raise _Down
 
     def _complete(self, flight: _Flight) -> None:
@@ -275,7 +277,7 @@ class Drain:
         return await self._calls.run(call, self._config.write_timeout_s, what)
 
     def _succeeded(self) -> None:
-        self._failures = 0
+        self._failures = self._failures_at_open = 0
         if self._state != "ok":
             if self.last_error is not None:
                 self._log.warning("%s: takes records again", self.name)

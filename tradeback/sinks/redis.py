@@ -29,7 +29,7 @@ from tradeback.sinks.drain import Drain
 from tradeback.sinks.drain_ports import Batch, DrainConfig, Source, Written
 from tradeback.stores.latest import latest_redis
 from tradeback.stores.latest_values import NO_TRADE, number
-from tradeback.stores.ports import Levels, Position, Price, StreamBatch
+from tradeback.stores.ports import Levels, Position, Price, StreamBatch, StreamSymbol
 from tradeback.wire.v2_batch import BatchEncoder, pack
 
 if TYPE_CHECKING:
@@ -110,10 +110,13 @@ class PricesTarget(_Redis):
         super().__init__(make)
         self._derived, self._symbols, self._ttl_s, self._enigma = derived, symbols, ttl_s, enigma
         self._again: asyncio.Task[None] | None = None
+        self._kept: set[str] = set()
+        """Symbols whose price was put since `open`."""
 
     async def open(self) -> Position | None:
         """See Target."""
         await self._connect()
+        self._kept.clear()
         await self._put(self._derived.latest_all())
         self._again = asyncio.get_running_loop().create_task(self._put_again())
         return None
@@ -122,7 +125,8 @@ class PricesTarget(_Redis):
         """See Target."""
         states, rows = self._derived.latest_all(), batch.rows
         touched = states[np.isin(states["symbol_id"], rows["symbol_id"])]
-        await self._put(touched, traded=rows["symbol_id"][rows["kind"] == TRADE])
+        if await self._put(touched, traded=rows["symbol_id"][rows["kind"] == TRADE]):
+            await self._put(self._derived.latest_all())
         return Written()
 
     async def close(self) -> None:
@@ -143,13 +147,20 @@ class PricesTarget(_Redis):
 
     async def _put(
         self, states: States, *, traded: NDArray[np.uint16] | None = None, publish: bool = True
-    ) -> None:
-        """`traded`: only these have new levels; all, when it is not said."""
+    ) -> bool:
+        """`traded`: only these have new levels; all, when it is not said. True when Redis has lost prices:
+        it may have been restarted without anybody noticing."""
+        lost = False
         for start in range(0, len(states), SYMBOLS_PER_PUT):
             part = states[start : start + SYMBOLS_PER_PUT]
             moved = part if traded is None else part[np.isin(part["symbol_id"], traded)]
             levels = levels_from(moved, self._symbols) if self._enigma else []
-            await self._opened.put_prices(prices_from(part, self._symbols), levels, publish=publish)
+            prices = prices_from(part, self._symbols)
+            absent = await self._opened.put_prices(prices, levels, publish=publish)
+            names = {price.symbol for price in prices}
+            lost |= absent > len(names - self._kept)
+            self._kept |= names
+        return lost
 
 
 class StreamTarget(_Redis):
@@ -160,13 +171,18 @@ class StreamTarget(_Redis):
         self._source, self._symbols = source, symbols
         self._rows_max = entries_max * STREAM_ROWS
         self._encoder = BatchEncoder()
+        self._begins = False
+        """Whether the stream was empty and nothing was appended since."""
         self._learned: NDArray[np.bool_] = np.zeros(1 << 16, np.bool_)
 
     async def open(self) -> Position | None:
         """See Target. What the stream would not keep anyway is passed over."""
         store = await self._connect()
         await asyncio.to_thread(self._encoder.attach)
-        held = self._held(await store.stream_positions())
+        positions = await store.stream_positions()
+        self._begins = not positions
+        self._learned[:] = False
+        held = self._held(positions)
         first = max(self._source.oldest_sequence, self._source.next_sequence - self._rows_max)
         if held is not None and held.sequence + 1 >= first:
             return held
@@ -190,23 +206,29 @@ class StreamTarget(_Redis):
 
     async def write(self, batch: Batch) -> Written:
         """See Target."""
-        self._learn(batch.rows)
-        frames = self._encoder.frames(batch.rows, batch.epoch, batch.first_sequence)
-        await self._opened.append(
-            StreamBatch(batch.epoch, batch.first_sequence, batch.last_sequence, pack(frames))
-        )
+        store = self._opened
+        await self._learn(store, batch.rows)
+        frames = pack(self._encoder.frames(batch.rows, batch.epoch, batch.first_sequence))
+        made = StreamBatch(batch.epoch, batch.first_sequence, batch.last_sequence, frames)
+        await store.append(made, begins=self._begins)
+        self._begins = False
         return Written()
 
-    def _learn(self, rows: Rows) -> None:
-        """Grids of symbols that come for the first time."""
+    async def _learn(self, store: "LatestRedis", rows: Rows) -> None:
+        """Names and grids of symbols that come for the first time: no reader can do without."""
         new = ~self._learned[rows["symbol_id"]]
         if not new.any():
             return
+        came = []
         for symbol_id in np.unique(rows["symbol_id"][new]).tolist():
             symbol = self._symbols.get(symbol_id)
-            if symbol is not None:
-                self._encoder.learn(symbol_id, symbol.price_precision, symbol.quantity_precision)
-                self._learned[symbol_id] = True
+            if symbol is None:
+                raise StoreError(f"the registry does not know symbol {symbol_id} yet")
+            digits = symbol.price_precision, symbol.quantity_precision
+            self._encoder.learn(symbol_id, *digits)
+            came.append(StreamSymbol(symbol_id, symbol.symbol, *digits))
+        await store.put_symbols(came)
+        self._learned[[symbol.id for symbol in came]] = True
 
 
 def prices_from(states: States, symbols: Symbols) -> list[Price]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from tradeback.model.clock import Clock
 from tradeback.model.errors import StoreError
 from tradeback.stores.latest_values import newer_of
-from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch
+from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch, StreamSymbol
 
 SYMBOLS_MAX = 65_536
 BARS_MAX = 512
@@ -105,15 +105,19 @@ class LatestMemory:
         self._stream: deque[tuple[str, StreamBatch]] = deque(maxlen=stream_entries)
         self._stream_bytes = self._stream_count = 0
         self._positions: dict[int, int] = {}
+        self._symbols: dict[int, StreamSymbol] = {}
         self._price_listeners: _Listeners[list[Price]] = _Listeners()
         self._ended_listeners: _Listeners[str] = _Listeners()
 
     async def put_prices(
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
-    ) -> None:
+    ) -> int:
         """See `ports.LatestStore`."""
+        absent = 0
         for price in prices:
-            kept, fresh = newer_of(price, self._prices.get(price.symbol))
+            held_price = self._prices.get(price.symbol)
+            absent += held_price is None
+            kept, fresh = newer_of(price, held_price)
             if kept is not None:
                 self._prices.put(price.symbol, kept, self._price_ttl_s if fresh else None)
         for each in levels:
@@ -122,6 +126,7 @@ class LatestMemory:
                 self._levels.put(each.symbol, each, self._price_ttl_s)
         if publish and prices:
             self._price_listeners.tell(list(prices))
+        return absent
 
     async def prices(self, symbols: Sequence[str]) -> dict[str, Price]:
         """See `ports.LatestStore`."""
@@ -181,8 +186,10 @@ class LatestMemory:
         """See `ports.LatestStore`."""
         return frozenset(symbol for _, symbols in self._watches.items() for symbol in symbols)
 
-    async def append(self, batch: StreamBatch) -> bool:
+    async def append(self, batch: StreamBatch, *, begins: bool = True) -> bool:
         """See `ports.LatestStore`."""
+        if not self._stream and not begins:
+            raise StoreError("the stream is gone")
         held = self._positions.get(batch.epoch, 0) if self._stream else 0
         if held >= batch.last:
             return False
@@ -207,6 +214,14 @@ class LatestMemory:
         """See `ports.LatestStore`."""
         number = int(after.partition("-")[0])
         return [each for each in self._stream if int(each[0].partition("-")[0]) > number][:count]
+
+    async def put_symbols(self, symbols: Sequence[StreamSymbol]) -> None:
+        """See `ports.LatestStore`."""
+        self._symbols |= {symbol.id: symbol for symbol in symbols}
+
+    async def stream_symbols(self) -> list[StreamSymbol]:
+        """See `ports.LatestStore`."""
+        return [self._symbols[symbol_id] for symbol_id in sorted(self._symbols)]
 
     async def close(self) -> None:
         """See `ports.LatestStore`."""

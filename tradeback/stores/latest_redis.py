@@ -25,8 +25,10 @@ from tradeback.stores.latest_values import (
     prices_of,
     session_bytes,
     session_of,
+    symbol_bytes,
+    symbol_of,
 )
-from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch
+from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch, StreamSymbol
 from tradeback.stores.redis_client import RedisClient
 
 KEYS_PER_CALL: Final = 1_000
@@ -34,6 +36,7 @@ KEYS_PER_CALL: Final = 1_000
 WATCHES_PER_CALL: Final = 200
 STREAM: Final = "ticks"
 POSITIONS: Final = "ticks:positions"
+STREAM_SYMBOLS: Final = "ticks:symbols"
 WATCH_INDEX: Final = "marketwatches"
 LISTEN_LOOK_S: Final = 0.5
 LISTEN_RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -49,9 +52,10 @@ local function joined(trade_side, quote_side)
   local quote, rest = string.match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
   return '{"trade_id":' .. trade .. ',"quote_us":' .. quote .. ',' .. middle .. ',' .. rest
 end
-local ttl, held = ARGV[1], redis.call('MGET', unpack(KEYS))
+local ttl, held, absent = ARGV[1], redis.call('MGET', unpack(KEYS)), 0
 for i = 1, #KEYS do
   local new, old, prolongs = ARGV[i + 3], held[i], true
+  if not old then absent = absent + 1 end
   if old and old ~= new then
     local new_trade, new_quote = ids(new)
     local old_trade, old_quote = ids(old)
@@ -70,11 +74,15 @@ for i = 1, #KEYS do
   end
 end
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+return absent
 """
 """KEYS of values; ARGV: ms to live, channel, message or nothing, the values. See latest_values.newer_of."""
 
 APPEND: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  if ARGV[6] == '0' then return redis.error_reply('LOST stream') end
+  redis.call('DEL', KEYS[2])
+end
 local held = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
 if held >= tonumber(ARGV[3]) then return 0 end
 if held >= tonumber(ARGV[2]) then return redis.error_reply('OVERLAP with the stream') end
@@ -83,7 +91,8 @@ redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*',
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return 1
 """
-"""KEYS: stream, positions; ARGV: epoch, first, last, entries to keep, frames. 0: it is in the stream."""
+"""KEYS: stream, positions; ARGV: epoch, first, last, entries to keep, frames, whether it may begin a stream.
+0: it is in the stream."""
 
 
 class LatestRedis:
@@ -102,26 +111,34 @@ class LatestRedis:
         """Raises StoreError with the remedy when Redis is away or cannot be used; what it says of itself."""
         return await self.client.check()
 
+    async def probe(self) -> None:
+        """Put something that is gone a second later. Raises StoreError with the remedy when that fails."""
+        await self.client.run(lambda client: client.set("tradeback:probe", b"", px=1_000))
+
     async def put_prices(
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
-    ) -> None:
+    ) -> int:
         """See `ports.LatestStore`."""
+        absent = 0
         named = [(price.symbol, price_bytes(price)) for price in prices]
         for start in range(0, len(named), KEYS_PER_CALL):
             part = named[start : start + KEYS_PER_CALL]
             message = message_of(part) if publish else b""
-            await self._put([f"price:{name}" for name, _ in part], [data for _, data in part], message)
+            absent += await self._put(
+                [f"price:{name}" for name, _ in part], [data for _, data in part], message
+            )
         for start in range(0, len(levels), KEYS_PER_CALL):
             some = levels[start : start + KEYS_PER_CALL]
             await self._put([f"enigma:{each.symbol}" for each in some], list(map(levels_bytes, some)), b"")
+        return absent
 
-    async def _put(self, keys: list[str], values: list[bytes], message: bytes) -> None:
+    async def _put(self, keys: list[str], values: list[bytes], message: bytes) -> int:
         def work(client: Any) -> Any:
             if self._newest is None:
                 self._newest = client.register_script(NEWEST)
             return self._newest(keys, [self._price_ttl_ms, PRICES_CHANNEL, message, *values], client)
 
-        await self.client.run(work)
+        return int(await self.client.run(work))
 
     async def prices(self, symbols: Sequence[str]) -> dict[str, Price]:
         """See `ports.LatestStore`."""
@@ -228,9 +245,10 @@ class LatestRedis:
             found |= set(await client.sunion([f"marketwatch:{watch_id}" for watch_id in part]))
         return frozenset(member.decode("utf-8", "replace") for member in found)
 
-    async def append(self, batch: StreamBatch) -> bool:
+    async def append(self, batch: StreamBatch, *, begins: bool = True) -> bool:
         """See `ports.LatestStore`. Raises Refused when a part of the batch is in the stream already."""
-        values = [batch.epoch, batch.first, batch.last, self._config.stream_entries, batch.frames]
+        entries = self._config.stream_entries
+        values = [batch.epoch, batch.first, batch.last, entries, batch.frames, int(begins)]
 
         def work(client: Any) -> Any:
             if self._append is None:
@@ -251,6 +269,17 @@ class LatestRedis:
         first = f"({after}" if after != "0" else "-"
         found = await self.client.run(lambda client: client.xrange(STREAM, first, "+", count))
         return [(entry_id.decode(), _batch(fields)) for entry_id, fields in found]
+
+    async def put_symbols(self, symbols: Sequence[StreamSymbol]) -> None:
+        """See `ports.LatestStore`."""
+        if symbols:
+            held = {symbol.id: symbol_bytes(symbol) for symbol in symbols}
+            await self.client.run(lambda client: client.hset(STREAM_SYMBOLS, mapping=held))
+
+    async def stream_symbols(self) -> list[StreamSymbol]:
+        """See `ports.LatestStore`."""
+        found = await self.client.run(lambda client: client.hgetall(STREAM_SYMBOLS))
+        return sorted(symbol_of(int(symbol_id), data) for symbol_id, data in found.items())
 
     async def close(self) -> None:
         """See `ports.LatestStore`."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from tradeback.stores.ports import Levels, Price, SharedSession
+from tradeback.stores.ports import Levels, Price, SharedSession, StreamSymbol
 
 NO_TRADE: Final = -1
 PRICES_CHANNEL: Final = "prices"
@@ -94,6 +94,25 @@ def session_of(data: bytes) -> SharedSession | None:
         return SharedSession(None if user_id is None else int(user_id), int(held["expires_at"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def symbol_bytes(symbol: StreamSymbol) -> bytes:
+    """As it is kept in `ticks:symbols` under its id."""
+    return orjson.dumps(
+        {
+            "symbol": symbol.symbol,
+            "price_precision": symbol.price_precision,
+            "quantity_precision": symbol.quantity_precision,
+        }
+    )
+
+
+def symbol_of(symbol_id: int, data: bytes) -> StreamSymbol:
+    """What `symbol_bytes` made. ValueError or KeyError for anything else."""
+    held = orjson.loads(data)
+    return StreamSymbol(
+        symbol_id, str(held["symbol"]), int(held["price_precision"]), int(held["quantity_precision"])
+    )
 
 
 def newer_of(new: Price, old: Price | None) -> tuple[Price | None, bool]:

@@ -121,6 +121,15 @@ class SharedSession(NamedTuple):
     expires_at: int
 
 
+class StreamSymbol(NamedTuple):
+    """What the number of a symbol in the stream's frames means, and the grid of its values."""
+
+    id: int
+    symbol: str
+    price_precision: int
+    quantity_precision: int
+
+
 @dataclass(frozen=True, slots=True)
 class StreamBatch:
     """A stretch of the tape in the stream: records `first` to `last` of `epoch`.
@@ -142,11 +151,11 @@ class LatestStore(Protocol):
 
     async def put_prices(
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
-    ) -> None:
+    ) -> int:
         """Keep what is newer than what is there: the trade's values, and bid with ask, each for itself.
 
         They expire unless they are put again in time; what is older than the trade that is kept prolongs
-        nothing. `publish`: tell the listeners.
+        nothing. `publish`: tell the listeners. Returns of how many symbols no price was kept before.
         """
 
     async def prices(self, symbols: Sequence[str]) -> dict[str, Price]:
@@ -185,14 +194,23 @@ class LatestStore(Protocol):
     async def watched_by_all(self) -> frozenset[str]:
         """The symbols of all market watches."""
 
-    async def append(self, batch: StreamBatch) -> bool:
-        """Put a batch at the stream's end, unless its records are in it: False then."""
+    async def append(self, batch: StreamBatch, *, begins: bool = True) -> bool:
+        """Put a batch at the stream's end, unless its records are in it: False then.
+
+        `begins`: it may be the first. Else a stream that is gone is not begun anew: StoreError.
+        """
 
     async def stream_positions(self) -> dict[int, int]:
         """Last sequence that is in the stream, by epoch; empty when the stream is."""
 
     async def read_stream(self, after: str = "0", count: int = 100) -> list[tuple[str, StreamBatch]]:
         """Batches with their ids, behind the one with the id `after`, or from the oldest that is kept."""
+
+    async def put_symbols(self, symbols: Sequence[StreamSymbol]) -> None:
+        """Say what numbers in the stream mean, beside what was said before."""
+
+    async def stream_symbols(self) -> list[StreamSymbol]:
+        """All that was said, by id."""
 
     async def close(self) -> None:
         """Let go of connections; what is kept may be lost. Listening ends."""

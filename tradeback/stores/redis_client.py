@@ -184,6 +184,8 @@ def _remedy(config: RedisConfig, error: Exception, text: str, code: str) -> str 
         return "it cannot save to its disk and takes no writes: make room there, see its log"
     if code == "WRONGTYPE" or "WRONGTYPE" in text:
         return "a key of ours holds something else: choose another REDIS_DB"
+    if "max number of clients" in text:
+        return "it has too many connections: raise maxclients"
     if "unknown command" in text:
         return "a command that is needed is missing or renamed there: use Redis 6.2 or newer, unchanged"
     return None
