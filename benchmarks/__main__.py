@@ -19,9 +19,19 @@ OK, WRONG = 0, 1
 
 def _paths() -> dict[str, tuple[str, Callable[[Options], Report]]]:
     """name -> (title, run). Imported late, so that --help and --from need nothing."""
-    from benchmarks import path_end_to_end, path_fanout, path_faults, path_ingest, path_startup, sizes_wire
+    from benchmarks import (
+        path_end_to_end,
+        path_fanout,
+        path_faults,
+        path_history,
+        path_ingest,
+        path_startup,
+        sizes_wire,
+    )
 
-    modules = (path_ingest, path_end_to_end, path_faults, path_fanout, path_startup, sizes_wire)
+    modules = (
+        path_ingest, path_end_to_end, path_faults, path_fanout, path_history, path_startup, sizes_wire
+    )  # fmt: skip
     return {module.NAME: (module.TITLE, module.run) for module in modules}
 
 
