@@ -34,8 +34,8 @@ def source_hash(package: Path, version: str) -> str:
     digest = hashlib.sha256()
     words = [version, sys.version, metadata.version("numba"), metadata.version("numpy")]
     digest.update("\0".join(words).encode())
-    files = [path for room in (*KERNEL_ROOMS, "model") for path in (package / room).glob("*.py")]
-    for path in sorted([*files, *(package / name for name in OTHER_KERNELS)]):
+    files = [path for room in (*KERNEL_ROOMS, "model", "path") for path in (package / room).glob("*.py")]
+    for path in sorted(files):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -28,6 +28,7 @@ from tradeback.exchange.budget import Budget
 from tradeback.ingest import context as words
 from tradeback.model.limits import READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX
 from tradeback.model.record import LINE_MASK, LINE_SHIFT, QUOTE, TRADE
+from tradeback.path import layout as at
 from tradeback.sim.config import SimConfig
 from tradeback.sim.market import Synthetic
 from tradeback.sim.server import SimServer
@@ -509,9 +510,9 @@ async def test_a_wrong_sample_switches_to_the_slow_path(world: Desk, monkeypatch
             await until(lambda: line.connections and line.connections[0].reader)
             reader = line.connections[0].reader
             assert reader is not None
-            reader._until_shadow = 3  # after the two acknowledging reads at most
+            reader._words[at.READER_SAMPLE_IN] = 3  # after the two acknowledging reads at most
             await until(lambda: world.count == 2)
-            reader._until_shadow = 1
+            reader._words[at.READER_SAMPLE_IN] = 1
             more.set()
             await until(lambda: world.count == 4)
             assert line.counts.shadow_checked >= 1

@@ -7,6 +7,7 @@ lines stop reading (the exchange queues meanwhile) until the same append succeed
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from tradeback.model.symbols import Symbol
 from tradeback.ops.metrics import Family, Histogram
 from tradeback.path import layout as at
 from tradeback.path.path import Path
-from tradeback.path.path_kernel import pump
+from tradeback.path.path_kernel import pump, take
 from tradeback.tape.writer import Tape
 
 OnRows = Callable[[int, int], None]
@@ -49,8 +50,7 @@ class Intake:
         unseen = Histogram()
         self._beside = IngestContext(unseen.bounds, unseen.counts, unseen.sums)
         self.readers: list[OnRows] = []
-        self.stalled: str | None = None
-        """Why the tape refuses records; None while it takes them."""
+        self._stalled: str | None = None
         self.on_stall: list[Callable[[bool], None]] = []
         """Called with True when the tape begins to refuse, with False when it takes records again. One who
         is told late looks at `stalled`: what an earlier one did may have made it refuse again."""
@@ -65,8 +65,20 @@ class Intake:
         self._mask = tape.hot_rows - 1
         self.path.words[at.READ] = address_of(read_frames)
         self.path.words[at.INGEST] = self.context.address
+        self.path.words[at.TAPE] = tape.words.ctypes.data
         self.path.attach()
         self._path_address, self._path_view = self.path.address, self.path.view
+        self._take = entry(take)
+
+    @property
+    def stalled(self) -> str | None:
+        """Why the tape refuses records; None while it takes them."""
+        return self._stalled
+
+    @stalled.setter
+    def stalled(self, reason: str | None) -> None:
+        self._stalled = reason
+        self._path_view[at.STALLED] = reason is not None
 
     @property
     def full(self) -> bool:
@@ -93,22 +105,31 @@ class Intake:
         it stopped because of the ring. Must not be called while `stalled`: the ring's next slots hold
         records then that wait for the disk.
         """
-        tape = self.tape
-        first = tape.next_sequence
-        count: int = self._pump(
-            self._path_address, address, end, recv_ns, line, first, tape.epoch, tape.limit, tape.descriptor
-        )
-        if count:
-            view = self._path_view
-            if view[at.COMMITTED]:
-                tape.next_sequence = first + count
-                if view[at.ATTENTION]:
-                    self.path.attend(first, count)
-                for reader in self.readers:
-                    reader(first, count)
-            else:
-                self._publish(count, tape.commit_slowly)
+        count: int = self._pump(self._path_address, address, end, recv_ns, line)
+        self.finish()
         return count
+
+    def finish(self) -> None:
+        """After a kernel has pulled: do what it left to Python, if anything."""
+        view = self._path_view
+        count, first = view[at.COUNT], view[at.FIRST]
+        if not count:
+            return
+        if view[at.COMMITTED]:
+            if view[at.ATTENTION]:
+                self.path.attend(first, count)
+            for reader in self.readers:
+                reader(first, count)
+        else:
+            self._publish(count, self.tape.commit_slowly)
+
+    def reader(self, words: int) -> Callable[[int, int], int]:
+        """What a socket reader calls with every read: (bytes, receive time in ns) -> DONE or LOOK.
+
+        `words` is the address of its memory (`path.layout`, READER_...). After LOOK, and with `readers`
+        in any case, `finish` is to be called when READER_TAKEN.
+        """
+        return partial(self._take, self._path_address, words)
 
     async def flowing(self) -> None:
         """Until the tape takes records; at once when it does."""

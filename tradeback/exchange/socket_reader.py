@@ -15,12 +15,14 @@ import socket
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tradeback.exchange.intake import Intake
 from tradeback.ingest import context as words
 from tradeback.model.clock import Clock
 from tradeback.model.limits import READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX, READ_PADDING_BYTES
 from tradeback.model.record import Rows
+from tradeback.path import layout as at
 
 SHADOW_READS = 4_096
 """One read in this many has its first frame decoded by the slow path too, and compared."""
@@ -54,31 +56,44 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def __init__(self, intake: Intake, clock: Clock, line: int, transport: Any, owner: Owner) -> None:
         self._intake = intake
-        self._words = intake.view
+        self._seen = intake.view
+        """What the last call of the ingest kernel came to (`ingest.context`)."""
         self._clock_ns = clock.wall_ns
-        self._line = line
         self._transport = transport
         self._old = transport.get_protocol()
         self._owner: Owner | None = owner
-        self._have = 0
-        self._recv_ns = 0
         self._held: tuple[int, bytes, int] | None = None
         """A frame for Python (opcode, payload, status) that came together with the tape's refusal."""
         self._arena = np.zeros(0, np.uint8)
-        self._until_shadow = 1
-        self.reads = 0
-        self.bytes_read = 0
+        memory: NDArray[np.int64] = np.zeros(at.READER_WORDS, np.int64)
+        self._memory = memory
+        self._words: Any = memory.data
+        self._words[at.READER_LINE] = line
+        self._words[at.READER_SAMPLE_IN] = 1
+        self._take = intake.reader(int(memory.ctypes.data))
+        self._readers = intake.readers
         self.closed = asyncio.Event()
         self._make_arena(READ_BUFFER_BYTES)
 
+    @property
+    def reads(self) -> int:
+        """Socket reads so far."""
+        return int(self._words[at.READER_READS])
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes so far."""
+        return int(self._words[at.READER_BYTES])
+
     def _make_arena(self, size: int) -> None:
+        have = self._words[at.READER_HAVE]
         arena = np.zeros(size + READ_PADDING_BYTES, np.uint8)
-        if self._have:
-            arena[: self._have] = self._arena[: self._have]
+        if have:
+            arena[:have] = self._arena[:have]
         self._arena = arena
         self._size = size
         self._view = memoryview(arena.data)[:size]
-        self._base = int(arena.ctypes.data)
+        self._base = self._words[at.READER_BASE] = int(arena.ctypes.data)
 
     def _delay_acks(self) -> None:
         """Let the system acknowledge several segments at once, as for a two-way connection.
@@ -92,34 +107,18 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never empty, because transports take an empty one for the end."""
-        if not self._have:
+        have = self._words[at.READER_HAVE]
+        if not have:
             return self._view
-        if self._have == self._size:
+        if have == self._size:
             # Only a transport that does not obey pause_reading comes here.
             self._make_arena(self._size + READ_BUFFER_BYTES)
-        return self._view[self._have :]
+        return self._view[have:]
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have come: one stamp, then everything that is whole is taken."""
-        recv_ns = self._recv_ns = self._clock_ns()
-        self.reads += 1
-        self.bytes_read += nbytes
-        have = self._have = self._have + nbytes
-        self._until_shadow -= 1
-        if not self._until_shadow:
-            self._shadow()
-        intake = self._intake
-        if intake.stalled is not None or self._owner is None or self._held is not None:
-            self.drain()
-            return
-        base = self._base
-        end = base + have
-        intake.pull(base, end, recv_ns, self._line)
-        view = self._words
-        if view[words.POSITION] == end and not view[words.SIDE_OPCODE] and not view[words.PROTOCOL_ERROR]:
-            self._have = 0  # what nearly every read comes to
-        else:
-            self.drain(pulled=True)
+        if self._take(nbytes, self._clock_ns()) or self._readers:
+            self._look()
 
     def resume(self) -> None:
         """The tape takes records again: first what had come before the refusal, then new bytes."""
@@ -133,38 +132,48 @@ class SocketReader(asyncio.BufferedProtocol):
         `pulled`: the first call of the intake has been made.
         """
         intake = self._intake
-        view = self._words
+        seen = self._seen
         base = position = self._base
-        end = base + self._have
+        end = base + self._words[at.READER_HAVE]
         needed = 0
-        recv_ns = self._recv_ns
+        recv_ns, line = self._words[at.READER_RECV_NS], self._words[at.READER_LINE]
         if self._held is not None:
             self._give_held()
         while pulled or (intake.stalled is None and self._owner is not None):
             if not pulled:
-                intake.pull(position, end, recv_ns, self._line)
+                intake.pull(position, end, recv_ns, line)
             pulled = False
-            position = view[words.POSITION]
-            if view[words.SIDE_OPCODE]:
+            position = seen[words.POSITION]
+            if seen[words.SIDE_OPCODE]:
                 self._side()
-            elif view[words.PROTOCOL_ERROR]:
-                self._break(view[words.PROTOCOL_ERROR])
+            elif seen[words.PROTOCOL_ERROR]:
+                self._break(seen[words.PROTOCOL_ERROR])
             elif position >= end or not intake.full:
-                needed = view[words.NEEDED_BYTES]
+                needed = seen[words.NEEDED_BYTES]
                 break
             if self._transport.is_closing():
-                self._have = 0
+                self._words[at.READER_HAVE] = 0
                 return
         rest = end - position
         if rest and position != base:
             start = position - base
             self._arena[:rest] = self._arena[start : start + rest].copy()
-        self._have = rest
+        self._words[at.READER_HAVE] = rest
         if needed > self._size:
             self._make_arena(min(2 * needed, READ_BUFFER_BYTES_MAX + READ_BUFFER_BYTES))
         if intake.stalled is not None:
             # The line pauses it too, but not a connection that came up while the tape refused.
             self._transport.pause_reading()
+
+    def _look(self) -> None:
+        """After a read that the kernel could not finish, or that others want to see."""
+        pulled = bool(self._words[at.READER_TAKEN])
+        if not self._words[at.READER_SAMPLE_IN]:
+            self._sample()
+        if pulled:
+            self._intake.finish()
+        if self._words[at.READER_HAVE] or not pulled:
+            self.drain(pulled)
 
     def _break(self, close_code: int) -> None:
         if self._owner is not None:
@@ -173,23 +182,30 @@ class SocketReader(asyncio.BufferedProtocol):
     def detach(self) -> None:
         """Nothing that still comes is taken, and nobody is told."""
         self._owner = None
+        self._block()
+
+    def _block(self) -> None:
+        """Tell the kernel whether Python has to look first."""
+        self._words[at.READER_BLOCKED] = self._owner is None or self._held is not None
 
     def _side(self) -> None:
         """Hand on the frame at which the kernel stopped, unless records before it wait for the disk."""
-        view = self._words
-        start = view[words.SIDE_ADDRESS] - self._base
-        payload = bytes(self._view[start : start + view[words.SIDE_LENGTH]])
-        self._held = (view[words.SIDE_OPCODE] & _FIRST_BYTE, payload, view[words.SIDE_STATUS])
+        seen = self._seen
+        start = seen[words.SIDE_ADDRESS] - self._base
+        payload = bytes(self._view[start : start + seen[words.SIDE_LENGTH]])
+        self._held = (seen[words.SIDE_OPCODE] & _FIRST_BYTE, payload, seen[words.SIDE_STATUS])
+        self._block()
         self._give_held()
 
     def _give_held(self) -> None:
         if self._held is not None and self._owner is not None and self._intake.stalled is None:
             (opcode, payload, status), self._held = self._held, None
-            self._owner.on_side_frame(opcode, payload, status, self._recv_ns)
+            self._block()
+            self._owner.on_side_frame(opcode, payload, status, self._words[at.READER_RECV_NS])
 
-    def _shadow(self) -> None:
+    def _sample(self) -> None:
         """Decode the first frame of this read once more, so that the line can compare."""
-        self._until_shadow = SHADOW_READS
+        self._words[at.READER_SAMPLE_IN] = SHADOW_READS
         self._delay_acks()
         start, stop = self._first_text()
         if not stop or self._owner is None:
@@ -201,14 +217,15 @@ class SocketReader(asyncio.BufferedProtocol):
     def _first_text(self) -> tuple[int, int]:
         """Where the payload of the first frame begins and ends, if it is a whole text frame of usual size."""
         view = self._view
-        if self._have < 4 or view[0] != _FINAL_TEXT:
+        have = self._words[at.READER_HAVE]
+        if have < 4 or view[0] != _FINAL_TEXT:
             return 0, 0
         length, start = view[1], 2
         if length == 126:
             length, start = view[2] << 8 | view[3], 4
         elif length > 126:
             return 0, 0
-        return (start, start + length) if self._have >= start + length else (0, 0)
+        return (start, start + length) if have >= start + length else (0, 0)
 
     def eof_received(self) -> bool | None:
         """The exchange has closed its side."""

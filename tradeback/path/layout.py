@@ -44,12 +44,22 @@ AT_STATION: Final = 19
 AT_ROW: Final = 20
 """Up to which record this station, or with DERIVE_SHORT the derived state, has been served."""
 REST_COUNT: Final = 21
+COUNT: Final = 22
+"""How many records came of the last read."""
+FIRST: Final = 23
+"""Sequence of the first of them."""
 
 # Counters.
 TRADES: Final = 24
 """Trades published."""
 ONE: Final = 25
 """Always 1: what is written to an eventfd."""
+
+# What the reading kernels need besides.
+TAPE: Final = 26
+"""Address of the tape's own words, see `model.tape_words`; 0 in a process that does not write one."""
+STALLED: Final = 27
+"""1 while the tape refuses records: nothing may be read then."""
 
 FIRST_STATION: Final = 32
 STATION_WORDS: Final = 8
@@ -94,3 +104,28 @@ LEFT_OVER: Final = 2
 """Sockets did not take everything, or there are clients to whom Python writes."""
 DERIVE_SHORT: Final = 3
 """The derived state's output ring is full."""
+
+# A reader: the arena of one exchange connection.
+READER_BASE: Final = 0
+"""Address of the arena."""
+READER_HAVE: Final = 1
+"""Bytes in it that have not been taken."""
+READER_LINE: Final = 2
+READER_RECV_NS: Final = 3
+"""When the newest of them were received."""
+READER_READS: Final = 4
+"""Counter."""
+READER_BYTES: Final = 5
+"""Counter: bytes read."""
+READER_SAMPLE_IN: Final = 6
+"""Reads until one is left to Python altogether."""
+READER_BLOCKED: Final = 7
+"""Not 0: Python is to look first."""
+READER_TAKEN: Final = 8
+"""1 when the last call has taken frames, 0 when it left everything to Python."""
+READER_WORDS: Final = 9
+
+DONE: Final = 0
+"""Every byte of a read is taken and served."""
+LOOK: Final = 1
+"""Python has to go on."""

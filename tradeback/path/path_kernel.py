@@ -1,10 +1,11 @@
 """From one socket read to the subscribers' sockets without the interpreter: the path's kernels.
 
-`pump` reads the frames, appends the records to the tape's file with one write(2), and serves them;
-`serve` encodes them once per interest, sends, stamps, and folds them into the derived series, in this
-order. What is rare comes back to Python as an ATTENTION word: a socket that is full, an arena that is
-too small, a disk that refuses. The interpreter lock is held throughout: giving it away between two steps
-costs up to a switch interval before it comes back, and nothing here waits.
+`take` is called with every read: it takes the frames, appends the records to the tape's file with one
+write(2), and serves them (`pump` does so for any bytes). `serve` encodes records once per interest, sends,
+stamps, and folds them into the derived series, in this order. What is rare comes back to Python as an
+ATTENTION word: a socket that is full, an arena that is too small, a disk that refuses. The interpreter lock
+is held throughout: giving it away between two steps costs up to a switch interval before it comes back, and
+nothing here waits.
 
 The kernels for reading, encoding and deriving are called by address, so that each is compiled once.
 """
@@ -13,9 +14,11 @@ from typing import Any
 
 from numba import types
 
+from tradeback.ingest import context as words
 from tradeback.kernel.jit import helper, kernel
 from tradeback.kernel.memory import call_3, call_9, load_8, load_32, load_i64, store_64
 from tradeback.kernel.row import KIND, RECV_NS, ROW_BYTES
+from tradeback.model import tape_words as head
 from tradeback.model.limits import BATCH_ROWS_MAX
 from tradeback.model.record import TRADE
 from tradeback.path import layout as at
@@ -184,30 +187,18 @@ def serve(path: Any, rows: Any, n: Any, first: Any, epoch: Any, station: Any, do
     return attention
 
 
-@kernel("int64(int64,int64,int64,int64,int64,int64,int64,int64,int64)", keep_lock=True)
-def pump(
-    path: Any,
-    address: Any,
-    end: Any,
-    recv_ns: Any,
-    line: Any,
-    first: Any,
-    epoch: Any,
-    limit: Any,
-    descriptor: Any,
-) -> Any:
-    """Take the frames in [address, end): read, append, serve. Returns the number of records.
-
-    `first` is the sequence of the first of them, `limit` the one before which a write needs no new
-    segment, `descriptor` the segment's file. With COMMITTED 0 the records stand sealed in the ring and
-    nothing more was done: the tape's slow way has to bring the file in order, some of the bytes may be in it.
-    """
+@helper
+def _pull(path: Any, address: Any, end: Any, recv_ns: Any, line: Any) -> Any:
+    """Take the frames in [address, end): read, append, serve. Returns the number of records."""
+    tape = load_i64(path + 8 * at.TAPE)
+    first = load_i64(tape + 8 * head.NEXT_SEQUENCE)
     hot_rows = load_i64(path + 8 * at.HOT_ROWS)
     slot = first & (hot_rows - 1)
     room = hot_rows - slot
     if room > BATCH_ROWS_MAX:
         room = BATCH_ROWS_MAX
     row = load_i64(path + 8 * at.ROWS) + ROW_BYTES * slot
+    epoch = load_i64(tape + 8 * head.EPOCH)
     count = call_9(
         load_i64(path + 8 * at.READ),
         load_i64(path + 8 * at.INGEST),
@@ -221,12 +212,59 @@ def pump(
         epoch,
     )
     store_64(path + 8 * at.FULL, 1 if count == room else 0)
+    store_64(path + 8 * at.FIRST, first)
+    store_64(path + 8 * at.COUNT, count)
+    store_64(path + 8 * at.ATTENTION, at.NOTHING)
     if count > 0:
         size = ROW_BYTES * count
-        if first + count <= limit and _write(descriptor, row, size) == size:
+        after = first + count
+        limit = load_i64(tape + 8 * head.LIMIT)
+        if after <= limit and _write(load_i64(tape + 8 * head.DESCRIPTOR), row, size) == size:
+            store_64(tape + 8 * head.NEXT_SEQUENCE, after)
             store_64(path + 8 * at.COMMITTED, 1)
-            _announce(path, first + count)
+            _announce(path, after)
             store_64(path + 8 * at.ATTENTION, _serve(path, row, count, first, epoch, 0, 0))
         else:
             store_64(path + 8 * at.COMMITTED, 0)
     return count
+
+
+@kernel("int64(int64,int64,int64,int64,int64)", keep_lock=True)
+def pump(path: Any, address: Any, end: Any, recv_ns: Any, line: Any) -> Any:
+    """Take the frames in [address, end): read, append, serve. Returns the number of records.
+
+    FIRST is the sequence of the first of them. With COMMITTED 0 the records stand sealed in the ring and
+    nothing more was done: the tape's slow way has to bring the file in order, some of the bytes may be in it.
+    """
+    return _pull(path, address, end, recv_ns, line)
+
+
+@kernel("int64(int64,int64,int64,int64)", keep_lock=True)
+def take(path: Any, reader: Any, n: Any, recv_ns: Any) -> Any:
+    """A socket read brought `n` bytes: take what the arena of `reader` holds now.
+
+    DONE when nothing is left to do. LOOK when Python has to go on, with READER_TAKEN 1 from the results
+    of `pump`, with 0 from the start.
+    """
+    have = load_i64(reader + 8 * at.READER_HAVE) + n
+    store_64(reader + 8 * at.READER_HAVE, have)
+    store_64(reader + 8 * at.READER_RECV_NS, recv_ns)
+    _add(reader + 8 * at.READER_READS, 1)
+    _add(reader + 8 * at.READER_BYTES, n)
+    _add(reader + 8 * at.READER_SAMPLE_IN, -1)
+    store_64(reader + 8 * at.READER_TAKEN, 0)
+    blocked = load_i64(reader + 8 * at.READER_BLOCKED) | load_i64(path + 8 * at.STALLED)
+    if blocked != 0 or load_i64(reader + 8 * at.READER_SAMPLE_IN) == 0:
+        return at.LOOK
+    base = load_i64(reader + 8 * at.READER_BASE)
+    count = _pull(path, base, base + have, recv_ns, load_i64(reader + 8 * at.READER_LINE))
+    store_64(reader + 8 * at.READER_TAKEN, 1)
+    ingest = load_i64(path + 8 * at.INGEST)
+    odd = load_i64(ingest + 8 * words.SIDE_OPCODE) | load_i64(ingest + 8 * words.PROTOCOL_ERROR)
+    left = base + have - load_i64(ingest + 8 * words.POSITION)
+    if count > 0:
+        odd |= (1 - load_i64(path + 8 * at.COMMITTED)) | load_i64(path + 8 * at.ATTENTION)
+    if odd | left != 0:
+        return at.LOOK
+    store_64(reader + 8 * at.READER_HAVE, 0)
+    return at.DONE

@@ -4,8 +4,12 @@ import errno
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tradeback.model import tape_words as at
 from tradeback.model.config import TapeConfig
 from tradeback.model.errors import ConfigError, TapeError
 from tradeback.model.limits import BATCH_ROWS_MAX
@@ -35,13 +39,15 @@ class Tape:
     `append`, `commit` and `room` belong to one thread. `read` may be called from any. Attributes, all
     to be read at every use because they change: `epoch` (u32, non-zero; read it anew for each batch
     that is sealed), `next_sequence` (of the record to come). Fixed: `rows` (the hot ring, TICK[hot_rows]),
-    `rows_address`, `hot_rows`, `folder`, `notes` (what opening found and did, for the log). For the path's
-    kernel, which writes in place of `commit`: `descriptor`, and `limit`, up to which one write does it.
+    `rows_address`, `hot_rows`, `folder`, `notes` (what opening found and did, for the log). The path's
+    kernel, which writes in place of `commit`, finds the head in `words` (int64, see `model.tape_words`).
     """
 
     def __init__(self, folder: Path, config: TapeConfig, lock_descriptor: int) -> None:
         """Use `Tape.open`."""
         self.folder = folder
+        self.words: NDArray[np.int64] = np.zeros(at.TAPE_WORDS, np.int64)
+        self._words: Any = self.words.data
         self.hot_rows = config.hot_rows
         self.rows: Rows = empty_rows(self.hot_rows)
         self.rows.view("u1").fill(0)  # touch every page now, not at the first ticks
@@ -62,7 +68,6 @@ class Tape:
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         self.descriptor = os.open(self._segment.path, flags)
         self.limit = self._segment.first + self._rows_per_segment
-        """A batch that ends at or before this is one write; 0 while a failed write is unsettled."""
         self._keeper = Keeper(
             folder,
             config,
@@ -96,6 +101,42 @@ class Tape:
         except BaseException:
             os.close(lock_descriptor)
             raise
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence of the record to come."""
+        return int(self._words[at.NEXT_SEQUENCE])
+
+    @next_sequence.setter
+    def next_sequence(self, value: int) -> None:
+        self._words[at.NEXT_SEQUENCE] = value
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the record to come."""
+        return int(self._words[at.EPOCH])
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._words[at.EPOCH] = value
+
+    @property
+    def limit(self) -> int:
+        """A batch that ends at or before this is one write; 0 while a failed write is unsettled."""
+        return int(self._words[at.LIMIT])
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._words[at.LIMIT] = value
+
+    @property
+    def descriptor(self) -> int:
+        """The newest segment's file; -1 when the tape is closed."""
+        return int(self._words[at.DESCRIPTOR])
+
+    @descriptor.setter
+    def descriptor(self, value: int) -> None:
+        self._words[at.DESCRIPTOR] = value
 
     @property
     def oldest_sequence(self) -> int:
