@@ -80,13 +80,19 @@ class Tab:
 
     async def until(self, script: str, seconds: float = 30.0) -> Any:
         """Wait for an expression to become true (not null, 0, false or ''); its value."""
-        value = None
+        value = failed = None
         try:
             async with asyncio.timeout(seconds):
-                while not (value := await self.evaluate(script)):
-                    await asyncio.sleep(POLL_S)
+                while not value:
+                    try:
+                        value, failed = await self.evaluate(script), None
+                    except AssertionError as error:
+                        failed = error  # a page that is still loading lacks much
+                    if not value:
+                        await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise AssertionError(f"never true: {script}; the console: {self.console[-5:]}") from None
+            words = f"never true: {script}; {failed or ''} the console: {self.console[-5:]}"
+            raise AssertionError(words) from None
         return value
 
     async def open(self, url: str) -> None:

@@ -35,6 +35,7 @@ HOPS = {
 """Histograms; those of several processes are added up."""
 AHEAD = "tradeback_receive_ahead"
 SYMBOL = word("symbol", "tell also how far this one is complete", example="BTCUSDT")
+TROUBLES_MAX = 8
 LINE_DETAILS = ("reconnects", "stalls", "wins", "losses", "fills", "lag_ms", "endpoint")
 
 Json = dict[str, Any]
@@ -94,6 +95,7 @@ class StatsRoutes:
             "started_at": self._started_ms,
             "version": VERSION,
             "status": overall(parts),
+            "troubles": _troubles(parts),
             "waiting_for": missing(context),
             **numbers(families),
             "history": next((part.state for part in parts if part.name == "history"), "starting"),
@@ -144,6 +146,15 @@ def _histogram(family: Family | None) -> Json:
         if isinstance(value, Histogram) and len(value.counts) == len(counts):
             counts += value.counts
     return {"bounds_us": bounds, "counts": counts.tolist()}
+
+
+def _troubles(parts: Iterable[ComponentHealth]) -> list[Json]:
+    """Components that are not ok, the worst first."""
+    bad = [part for part in parts if part.state != "ok"]
+    bad.sort(key=lambda part: ("down", "degraded", "starting").index(part.state))
+    return [
+        {"name": part.name, "state": part.state, "last_error": part.last_error} for part in bad[:TROUBLES_MAX]
+    ]
 
 
 def _clock(parts: Iterable[ComponentHealth]) -> Json | None:

@@ -6,7 +6,8 @@ import { Shades } from "./spans.js";
 
 /** Candles left of the picture below which older ones are asked for. */
 const OLDER_BELOW = 100;
-const FIRST_BARS = 130;
+/** Pixels of a candle at first. */
+const SPACING = 7;
 const ROOM_RIGHT = 7;
 
 /** The colours of the style sheet, as they are now. */
@@ -170,16 +171,16 @@ export class CandleChart {
     return own;
   }
 
-  /** The nearest levels that are out of sight: {above, below}, each {name, price} or undefined. */
+  /** The nearest levels out of sight, {above, below, height}: each {name, price} or undefined; of the pane. */
   get outOfSight() {
     if (this.#mode === "off" || !this.#times.length) return {};
     const top = this.#candles.coordinateToPrice(0);
-    const bottom = this.#candles.coordinateToPrice(this.#chart.panes()[0].getHeight());
+    const height = this.#chart.panes()[0].getHeight(), bottom = this.#candles.coordinateToPrice(height);
     if (top === null || bottom === null) return {};
     const byPrice = [...this.#levels].sort((one, other) => one.price - other.price);
     return {
       above: byPrice.find((level) => level.price > top),
-      below: byPrice.findLast((level) => level.price < bottom),
+      below: byPrice.findLast((level) => level.price < bottom), height,
     };
   }
 
@@ -242,8 +243,9 @@ export class CandleChart {
 
   toNow(reset = false) {
     if (reset) {
-      const count = this.#times.length;
-      this.#chart.timeScale().setVisibleLogicalRange({ from: count - FIRST_BARS, to: count + ROOM_RIGHT });
+      const count = this.#times.length, scale = this.#chart.timeScale();
+      const bars = Math.max(30, scale.width() / SPACING);
+      scale.setVisibleLogicalRange({ from: count + ROOM_RIGHT - bars, to: count + ROOM_RIGHT });
     } else this.#chart.timeScale().scrollToRealTime();
   }
 

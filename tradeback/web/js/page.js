@@ -19,6 +19,7 @@ import { Flag } from "./wire_v2.js";
 const LISTED_MAX = 200;
 const QUOTES_EVERY_S = 60;
 const SPARKS_AT_ONCE = 3;
+const WATCH_PAUSE_MS = 300;
 /** A break that was longer is not resumed trade by trade: what is newest counts. */
 const RESUME_MAX_MS = 60_000;
 const REPAIRED_OR_LATE = Flag.REPAIRED | Flag.LATE;
@@ -52,6 +53,7 @@ class Page {
   #everOpen = false;
   #seconds = 0;
   #asking = false;
+  #watchTimer;
 
   constructor() {
     this.list = new WatchList(byId("rows"), this.frames, {
@@ -182,6 +184,8 @@ class Page {
     };
     feed.onGap = (gap) => this.#takeGap(gap);
     feed.onState = (state, reason) => this.#takeState(state, reason);
+    // The market watch was changed, here or elsewhere.
+    feed.onWatched = feed.onUnsubscribed = () => this.#readWatchedSoon();
     feed.onLost = () => this.events.add(`lost:${Date.now()}`, this.strip.nowMs, "A break too long to resume: history is read anew", "bad");
   }
 
@@ -247,7 +251,7 @@ class Page {
         found = await http.persist(() => http.symbols(), { told });
       } catch (error) {
         if (!(error instanceof http.HttpError)) throw error;
-        put("wait", error.status === 401 ? "" : error.message);
+          put("wait", error.status === 401 ? "" : error.message);
       }
       const active = found.filter((symbol) => symbol.is_active);
       if (active.length) return active;
@@ -256,10 +260,18 @@ class Page {
     }
   }
 
+  #readWatchedSoon() {
+    clearTimeout(this.#watchTimer);
+    this.#watchTimer = setTimeout(() => this.watched && this.#readWatched(), WATCH_PAUSE_MS);
+  }
+
   async #readWatched() {
     try {
+      const before = String(this.watched);
       this.watched = (await http.watched()).symbols;
       byId("lists").hidden = byId("star").hidden = false;
+      this.#drawStar();
+      if (this.state.list === "watch" && String(this.watched) !== before) this.showList();
     } catch (error) {
       if (!(error instanceof http.HttpError)) throw error;
       this.watched = null; // this engine has none: the page does without
@@ -401,14 +413,16 @@ class Page {
   }
 
   #drawEdges() {
-    const { above, below } = this.chart.outOfSight;
+    const { above, below, height } = this.chart.outOfSight;
     const digits = this.selected?.price_precision ?? 2;
-    const put_ = (id, arrow, level) => {
+    const place = (id, arrow, level, top) => {
       byId(id).hidden = !level;
-      if (level) put(id, `${arrow} ${level.name} % at ${fixed(level.price, digits)}`);
+      if (!level) return;
+      put(id, `${arrow} ${level.name} % at ${fixed(level.price, digits)}`);
+      byId(id).style.top = `${top}px`;
     };
-    put_("edge-above", "↑", above);
-    put_("edge-below", "↓", below);
+    place("edge-above", "↑", above, byId("legend").offsetHeight + 14);
+    place("edge-below", "↓", below, height - 62);
     byId("now").hidden = this.chart.isAtNow;
   }
 
@@ -422,6 +436,7 @@ class Page {
     const [state, text] = this.#linkState();
     byId("link").dataset.state = state;
     put("link-text", text);
+    byId("link").title = (this.stats?.troubles ?? []).map(({ name, last_error: words }) => `${name}: ${words}`).join("\n");
     byId("chart").classList.toggle("grey", state === "down");
     if (this.enigma) this.enigmaPanel.drawAge(this.enigma, 1e3 * this.strip.nowMs);
     this.frames.want("edges");
@@ -437,7 +452,11 @@ class Page {
     const { stats } = this;
     if (stats?.waiting_for?.length) return ["degraded", `waiting: ${stats.waiting_for[0]}`];
     if (stats?.gaps?.open) return ["degraded", `live, repairing ${stats.gaps.open === 1 ? "a gap" : `${stats.gaps.open} gaps`}`];
-    if (stats && stats.status !== "ok") return ["degraded", `live, engine ${stats.status}`];
+    if (stats && stats.history === "starting") return ["degraded", "live, loading history"];
+    if (stats && stats.status !== "ok") {
+      const [worst] = stats.troubles;
+      return ["degraded", worst ? `live, ${worst.name} ${worst.state}` : `live, engine ${stats.status}`];
+    }
     return ["live", "live"];
   }
 

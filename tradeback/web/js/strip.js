@@ -18,9 +18,9 @@ function cell(id, value, unit, below, state = "") {
   element.dataset.state = state;
 }
 
-/** "within ± 0.4 ms", or that the clocks were not compared yet. */
+/** How wrong a difference of two clocks can be, or that they were not compared yet. */
 function bound(errorUs) {
-  return errorUs === null ? "clocks not compared" : `clocks ± ${duration(Math.max(1, errorUs))}`;
+  return errorUs === null ? "clocks not compared" : `± ${duration(Math.max(1, errorUs))}`;
 }
 
 /** A latency that two clocks told: it is not below zero, and not known better than the bound. */
