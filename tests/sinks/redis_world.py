@@ -111,6 +111,7 @@ class World:
             levels, enigma = await store.levels(each.symbol), self.derived.enigma(each.id)
             assert levels is not None
             assert enigma is not None
+            assert levels.trade_id == enigma.trade_id
             assert (levels.level, levels.ath, levels.atl) == (enigma.level, enigma.ath, enigma.atl)
             assert levels.fib_levels == enigma.fib_levels()
         await store.close()

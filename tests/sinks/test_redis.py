@@ -153,7 +153,7 @@ async def test_the_newest_prices_come_before_the_past(world: World) -> None:
     world.prices.start()
     store = world.store()
     async with asyncio.timeout(60):
-        while not await store.prices(NAMES):
+        while not await store.levels(NAMES[-1]):
             await asyncio.sleep(0.005)
     await world.assert_prices()
     assert (await store.stream_positions()).get(7, 0) < world.end, "while the stream is still being filled"

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tradeback.stores.latest_redis import LatestRedis
 
 FLUSH_S = 0.1
+LEVELS_S = 0.5
+"""Levels of a symbol are put at most so often, and when it has traded."""
 STREAM_ROWS = 1_000
 """Most records of one entry."""
 SYMBOLS_PER_PUT = 100
@@ -112,21 +114,23 @@ class PricesTarget(_Redis):
         self._again: asyncio.Task[None] | None = None
         self._kept: set[str] = set()
         """Symbols whose price was put since `open`."""
+        self._moved: NDArray[np.bool_] = np.zeros(1 << 16, np.bool_)
+        """By symbol id: traded since its levels were put."""
 
     async def open(self) -> Position | None:
         """See Target."""
         await self._connect()
         self._kept.clear()
-        await self._put(self._derived.latest_all())
+        await self._put_all()
         self._again = asyncio.get_running_loop().create_task(self._put_again())
         return None
 
     async def write(self, batch: Batch) -> Written:
         """See Target."""
         states, rows = self._derived.latest_all(), batch.rows
-        touched = states[np.isin(states["symbol_id"], rows["symbol_id"])]
-        if await self._put(touched, traded=rows["symbol_id"][rows["kind"] == TRADE]):
-            await self._put(self._derived.latest_all())
+        self._moved[rows["symbol_id"][rows["kind"] == TRADE]] = True
+        if await self._put(states[np.isin(states["symbol_id"], rows["symbol_id"])]):
+            await self._put_all()  # Redis was restarted without anybody noticing
         return Written()
 
     async def close(self) -> None:
@@ -136,31 +140,55 @@ class PricesTarget(_Redis):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._again
             self._again = None
+            with contextlib.suppress(StoreError):
+                await self._put_levels()
         await super().close()
 
     async def _put_again(self) -> None:
-        """Prolong the life of what does not change. Whether Redis is there is the drain's business."""
+        """Levels now and then, and everything before it expires. Whether Redis is there is the drain's
+        business: what fails here is put the next time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._ttl_s / 3
         while True:
-            await asyncio.sleep(self._ttl_s / 3)
+            await asyncio.sleep(min(LEVELS_S, self._ttl_s / 3))
             with contextlib.suppress(StoreError):
-                await self._put(self._derived.latest_all(), publish=False)
+                if loop.time() >= due:
+                    await self._put_all(publish=False)
+                    due = loop.time() + self._ttl_s / 3
+                else:
+                    await self._put_levels()
 
-    async def _put(
-        self, states: States, *, traded: NDArray[np.uint16] | None = None, publish: bool = True
-    ) -> bool:
-        """`traded`: only these have new levels; all, when it is not said. True when Redis has lost prices:
-        it may have been restarted without anybody noticing."""
+    async def _put_all(self, *, publish: bool = True) -> None:
+        states = self._derived.latest_all()
+        self._moved[states["symbol_id"]] = True
+        await self._put(states, publish=publish)
+        await self._put_levels()
+
+    async def _put(self, states: States, *, publish: bool = True) -> bool:
+        """Prices. True when Redis has lost some that were put since `open`."""
         lost = False
         for start in range(0, len(states), SYMBOLS_PER_PUT):
-            part = states[start : start + SYMBOLS_PER_PUT]
-            moved = part if traded is None else part[np.isin(part["symbol_id"], traded)]
-            levels = levels_from(moved, self._symbols) if self._enigma else []
-            prices = prices_from(part, self._symbols)
-            absent = await self._opened.put_prices(prices, levels, publish=publish)
+            prices = prices_from(states[start : start + SYMBOLS_PER_PUT], self._symbols)
+            absent = await self._opened.put_prices(prices, publish=publish)
             names = {price.symbol for price in prices}
             lost |= absent > len(names - self._kept)
             self._kept |= names
         return lost
+
+    async def _put_levels(self) -> None:
+        """Those of the symbols that have traded since."""
+        while self._enigma and self._moved.any():
+            states = self._derived.latest_all()
+            states = states[self._moved[states["symbol_id"]]][:SYMBOLS_PER_PUT]
+            if not len(states):
+                self._moved[:] = False
+                return
+            self._moved[states["symbol_id"]] = False
+            try:
+                await self._opened.put_prices((), levels_from(states, self._symbols))
+            except BaseException:
+                self._moved[states["symbol_id"]] = True
+                raise
 
 
 class StreamTarget(_Redis):
@@ -234,28 +262,31 @@ class StreamTarget(_Redis):
 def prices_from(states: States, symbols: Symbols) -> list[Price]:
     """The states as the price route answers them; symbols without a name or any price are left out."""
     made = []
-    columns = (
-        "symbol_id", "trade_id", "price", "quantity", "exchange_us", "bid", "ask", "quote_recv_ns",
-    )  # fmt: skip
-    values = (states[name].tolist() for name in columns)
-    for symbol_id, trade_id, price, quantity, exchange_us, bid, ask, quote_ns in zip(*values, strict=True):
+    numbers = [_numbers(states[name]) for name in ("price", "quantity", "bid", "ask")]
+    others = (states[name].tolist() for name in ("symbol_id", "trade_id", "exchange_us", "quote_recv_ns"))
+    for price, quantity, bid, ask, symbol_id, trade_id, exchange_us, quote_ns in zip(
+        *numbers, *others, strict=True
+    ):
         symbol = symbols.get(symbol_id)
-        traded, quoted = trade_id > NO_TRADE, quote_ns > 0
-        if symbol is None or not (traded or quoted):
+        if symbol is None:
             continue
-        made.append(
-            Price(
-                symbol.symbol,
-                number(price) if traded else None,
-                number(bid) if quoted else None,
-                number(ask) if quoted else None,
-                number(quantity) if traded else None,
-                exchange_us // 1_000 if traded else quote_ns // 1_000_000,
-                trade_id,
-                quote_ns // 1_000,
-            )
-        )
+        if trade_id > NO_TRADE:
+            if quote_ns <= 0:
+                bid = ask = None
+            timestamp = exchange_us // 1_000
+        elif quote_ns > 0:
+            price = quantity = None
+            timestamp = quote_ns // 1_000_000
+        else:
+            continue
+        made.append(Price(symbol.symbol, price, bid, ask, quantity, timestamp, trade_id, quote_ns // 1_000))
     return made
+
+
+def _numbers(column: NDArray[np.float64]) -> list[float | None]:
+    """Floats as JSON can hold them; None for infinity and what is no number."""
+    values: list[float | None] = column.tolist()
+    return values if np.isfinite(column).all() else [number(value) for value in values]
 
 
 def levels_from(states: States, symbols: Symbols) -> list[Levels]:
