@@ -7,10 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 ARGS ?=
 MINUTES ?= 10
 
-.PHONY: help setup tools servers demo test flow-full worlds bench bench-small soak lint format clean
+.PHONY: help setup tools servers browser demo test pictures flow-full worlds bench bench-small bench-peers soak lint format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,10 +42,17 @@ tools: ## The C compiler and node that some tests and benchmarks compare with (i
 servers: ## The servers that tests talk to: Redis, NATS, MariaDB, InfluxDB (installed when root)
 	@sh tests/servers/install.sh
 
-demo: $(STAMP) ## Simulator, engine and a live table; nothing to configure
+browser: ## The Chromium that the page's tests and pictures drive (installed when root)
+	@for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do \
+	  command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-inter; \
+	else echo "not installed: chromium (the page's tests are skipped)"; fi
+
+demo: $(STAMP) ## Simulator, engine, the page and a live table; nothing to configure
 	@$(BIN)/tradeback demo $(ARGS)
 
-test: $(STAMP) tools servers ## The tests (ARGS="-k tape" chooses some)
+test: $(STAMP) tools servers browser ## The tests (ARGS="-k tape" chooses some)
 	@$(BIN)/python -m pytest $(ARGS)
 
 flow-full: $(STAMP) ## The real recordings, all of them in real time, through the engine: nine minutes
@@ -52,12 +61,29 @@ flow-full: $(STAMP) ## The real recordings, all of them in real time, through th
 worlds: $(STAMP) ## N=200 fault worlds: an engine on an exchange that breaks, checked against the truth
 	@$(BIN)/python -m tests.worlds --seeds 0-$$(( $(N) - 1 )) $(ARGS)
 
+pictures: $(STAMP) browser ## The pictures of the page and of the terminal in docs/pictures, from real runs
+	@PYTHONPATH=. $(BIN)/python docs/pictures/make_page.py
+	@$(BIN)/python docs/pictures/make_demo.py
+
 bench: $(STAMP) tools servers ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
 bench-small: $(STAMP) tools servers ## All benchmarks, small: shows that each runs and that its result is right
 	@TRADEBACK_BENCH=small $(BIN)/python -m pytest benchmarks -q --benchmark-columns=median,iqr
 	@$(BIN)/python -m benchmarks --small $(ARGS)
+
+bench-peers: $(STAMP) $(PEERS_STAMP) ## Other libraries and tradeback on one simulated exchange: five minutes
+	@$(BIN)/python -m benchmarks.peers --environment $(PEERS) $(ARGS)
+
+# One by one: a peer that cannot be installed is a row with that reason, and takes no other with it.
+$(PEERS_STAMP): benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt
+	@test -x $(PEERS)/bin/python || { rm -rf $(PEERS); $(PYTHON) -m venv $(PEERS); }
+	@echo "installing other libraries into $(PEERS)"
+	@failed=""; while read -r peer; do \
+	  $(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -c benchmarks/peers/constraints.txt "$$peer" \
+	    </dev/null || { failed=1; echo "not installed: $$peer"; }; \
+	done < <(grep -v '^#' benchmarks/peers/requirements.txt); \
+	test -n "$$failed" || touch $@
 
 soak: $(STAMP) ## MINUTES=10 of load: memory, latency, files, tasks stay flat, no trade is lost
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
@@ -72,5 +98,5 @@ format: $(STAMP) ## Let ruff write the files as lint wants them
 	@$(BIN)/ruff format .
 
 clean: ## Remove what can be made again; data/ and the tape stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -50,7 +50,7 @@ def chromium() -> str:
         found = shutil.which(name)
         if found:
             return found
-    reason = "no chromium: `make tools` installs one"
+    reason = "no chromium: `make browser` installs one"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
