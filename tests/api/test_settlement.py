@@ -10,13 +10,18 @@ import pytest
 
 from tests.api.history_world import BEGIN_S, BTC, trades
 from tests.api.test_gaps import Source
-from tests.feed.harness import World
+from tests.feed.harness import World, text
+from tests.stores.accounts_world import Notes
 from tradeback.api import settlement as module
+from tradeback.api.access import token_hash_of
 from tradeback.api.errors import ApiError
+from tradeback.api.gate import SocketGate
 from tradeback.api.settlement import SettlementDesk
 from tradeback.derive.completeness_gap import OPEN
 from tradeback.model.errors import StoreError
 from tradeback.model.record import REPAIRED
+from tradeback.serving import make_access
+from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.settlements_sqlite import SettlementsSqlite
 
 ME = "my session"
@@ -307,6 +312,43 @@ async def test_bad_bodies_are_named(market: Market, body: bytes, status: int, wo
     got, answer, _ = await call(market, "POST", PATH, data=body)
     assert got == status
     assert words in answer["error"]["message"]
+
+
+async def test_the_callers_socket_hears_of_it(market: Market, tmp_path: Path) -> None:
+    """The session that asking makes (auth.mode open) is that of the socket opened with its cookie."""
+    registry = RegistrySqlite(tmp_path / "registry.sqlite")
+    context, feed = market.running.context, market.running.feed
+    access = make_access(context.config, market.clock, feed, registry, Notes())
+    context.access, context.session_of = access, token_hash_of
+    market.running.front.gate = SocketGate(access)
+    market.desk.push = access.push
+    access.attendance.start()
+    market.trade(1, 10)
+    try:
+        body = {"symbol": "BTCUSDT", "time": at_ms(5)}
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(market.running.http, cookie_jar=jar) as http:
+            async with http.post(PATH, json=body) as answer:
+                assert answer.status == 201
+                made = await answer.json()
+            cookies = "; ".join(f"{cookie.key}={cookie.value}" for cookie in jar)
+            async with (
+                market.running.connect(additional_headers={"Cookie": cookies}) as mine,
+                market.running.connect() as other,
+            ):
+                market.trade(9, 11)
+                await market.step()
+                message = await text(mine)
+                assert message["type"] == "settlement"
+                assert message["data"]["id"] == made["id"]
+                assert message["data"]["status"] == "settled"
+                await other.send('{"type":"ping"}')
+                assert (await text(other))["type"] == "pong", "nobody else hears of it"
+            async with http.get(PATH) as answer:
+                assert [one["id"] for one in (await answer.json())["settlements"]] == [made["id"]]
+    finally:
+        await access.attendance.stop()
+        registry.close()
 
 
 async def test_before_the_start_there_are_none(served: World) -> None:

@@ -1,6 +1,7 @@
 """The datafeed as a strict client sees it: paging, poller, edges, errors, caching (udf.md)."""
 
 import gzip
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -8,12 +9,13 @@ import numpy as np
 import orjson
 import pytest
 
+from tests.api.access_world import guarded
 from tests.api.history_world import BEGIN_S, Exchange, flush, trades
 from tests.api.udf_client import Poller, UdfError, charting
 from tests.feed.harness import World, get, world
 from tests.sinks.gate import Gate
 from tradeback.api import udf_history
-from tradeback.model.config import FeatureConfig
+from tradeback.model.config import AuthConfig, FeatureConfig, ServerConfig
 from tradeback.model.record import QUOTE, empty_rows
 
 TICKER = "BINANCE:BTCUSDT"
@@ -258,6 +260,27 @@ async def test_other_methods_and_a_late_start_are_errors_too(served: World) -> N
     async with world(features=off) as running, charting(running) as client:
         with pytest.raises(UdfError, match="switched off"):
             await client.history(TICKER, "1", 0, BEGIN_S, 300)
+
+
+async def test_refusals_of_the_guard_are_errors_that_charts_can_read(tmp_path: Path) -> None:
+    site = "https://charts.example"
+    auth, server = AuthConfig(mode="required"), ServerConfig(origins=(site,))
+    async with guarded(tmp_path, auth=auth, server=server) as closed:
+        headers = {"Origin": site}
+        async with closed.jar().get("/udf/config", headers=headers) as answer:
+            assert answer.status == 401
+            assert (await answer.json())["s"] == "error"
+            assert answer.headers["Access-Control-Allow-Origin"] == site
+        await closed.user()
+        http = await closed.logged_in(symbols=["ETHUSDT"])
+        async with http.get("/udf/config") as answer:
+            assert answer.status == 200
+        async with http.get("/udf/search?query=") as answer:
+            assert [one["symbol"] for one in await answer.json()] == ["ETHUSDT"]
+        for query in ("symbols?symbol=BTCUSDT", "quotes?symbols=ETHUSDT,BINANCE:BTCUSDT"):
+            async with http.get(f"/udf/{query}") as answer:
+                assert answer.status == 403
+                assert (await answer.json())["s"] == "error"
 
 
 async def test_unknown_parameters_are_ignored(served: World) -> None:

@@ -78,6 +78,8 @@ class SettlementRoutes:
         found = await self._desk().find(request.match_info["id"])
         if found is None:
             raise ApiError(404, "not_found", "no settlement has this id; old ones are forgotten")
+        if not permits(request, found.symbol):
+            raise forbidden(found.symbol)
         return json_response(settlement_json(found))
 
     @operation(
