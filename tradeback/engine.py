@@ -9,7 +9,7 @@ the lines, the history. The port answers from the first moment; `/health/ready` 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from tradeback.ops.log import get_log
 from tradeback.ops.runtime import Runtime
 from tradeback.serving import make_access, make_feed
 from tradeback.stores.gaps_sqlite import GapsSqlite
+from tradeback.stores.ports import Accounts
 from tradeback.stores.registry import OpenRegistry, open_registry
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
@@ -118,11 +119,28 @@ class Engine:
         context.collectors += [access, access.attendance]
         if self._hub is not None:
             access.tell_workers = self._hub.tell_workers
+        if self.config.redis.addr:
+            self._share_accounts(context, access, opened.accounts)
         await self._open_port(context, feed, access)
         self._bring_up = asyncio.create_task(self._come_up(context, feed, opened, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
             self._closing.append(_spin(loop))
+
+    def _share_accounts(self, context: ServingContext, access: Access, accounts: Accounts) -> None:
+        """Other nodes see our sessions and market watches, and we theirs."""
+        from tradeback.stores.latest import open_latest
+        from tradeback.stores.latest_mirror import Mirror
+
+        latest = open_latest(self.config, self.clock)
+        self._closing.append(latest.close)
+        mirror = Mirror(latest, accounts, self.clock, get_log("latest"))
+        mirror.attach(access.sessions, access.watch)
+        mirror.on_ended.append(access.ended_elsewhere)
+        mirror.start()
+        self._closing.append(mirror.stop)
+        context.components.append(mirror)
+        context.collectors.append(mirror)
 
     async def wait_stopped(self) -> None:
         """Until the engine cannot go on: raises what ended it."""
@@ -263,15 +281,19 @@ class Engine:
     ) -> None:
         """Symbols in market watches are subscribed, too, and everyone is told of them."""
 
-        async def watched() -> Sequence[str]:
+        async def here() -> Sequence[str]:
             return await registry.accounts.watched_by_all(self.clock.wall_ns())
+
+        async def elsewhere() -> Collection[str]:
+            ask = context.access.watch.elsewhere if context.access is not None else None
+            return await ask() if ask is not None else ()
 
         def replace_lines(came: "Sequence[Line]", went: "Sequence[Line]") -> None:
             context.components[:] = [part for part in context.components if part not in went]
             context.components.extend(came)
 
         waiting = registry.copy.waiting if registry.copy is not None else ()
-        wanted = parts.watch_symbols(watched, registry.ids, listing.records, waiting)
+        wanted = parts.watch_symbols((here, elsewhere), registry.ids, listing.records, waiting)
         wanted.on_symbols.append(lambda symbols: announce(feed, symbols))
         if context.access is not None:
             context.access.exists = wanted.lists

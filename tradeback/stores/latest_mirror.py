@@ -7,7 +7,7 @@ vouches for any more expires. Log-ins and watches never wait for this.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tradeback.model.clock import Clock
@@ -46,7 +46,8 @@ class Mirror:
     ) -> None:
         self._latest, self._accounts, self._clock, self._log = latest, accounts, clock, log
         self._config = config or MirrorConfig()
-        self._sessions: Sessions | None = None
+        self.on_ended: list[Callable[[str], None]] = []
+        """Called with the token hash of every session that ends on any node, this one too."""
         self._changed: dict[str, SharedSession | None] = {}
         """Sessions by token hash, None: ended. The newest change of each."""
         self._watches: dict[str, None] = {}
@@ -62,7 +63,7 @@ class Mirror:
 
     def attach(self, sessions: Sessions, watches: MarketWatch) -> None:
         """Write through what changes in these two, and tell them what changes elsewhere."""
-        self._sessions = sessions
+        self.on_ended.append(sessions.forget)
         sessions.on_live.append(self._on_live)
         sessions.on_end.append(self._on_end)
         watches.on_change.append(self._on_watch)
@@ -173,9 +174,9 @@ class Mirror:
     async def _hear(self) -> None:
         """Sessions that another node has ended are not answered from memory here."""
         async for token_hash in self._latest.listen_ended():
-            if self._sessions is not None:
-                self.told += 1
-                self._sessions.forget(token_hash)
+            self.told += 1
+            for notify in self.on_ended:
+                notify(token_hash)
 
     def _become(self, state: State, error: str | None) -> None:
         if state != self._state:
