@@ -114,9 +114,13 @@ class Parts:
         )
 
     def watch_symbols(
-        self, source: Source, ids: SymbolIds, records: Sequence[SymbolRecord], also: Iterable[str] = ()
+        self,
+        sources: Sequence[Source],
+        ids: SymbolIds,
+        records: Sequence[SymbolRecord],
+        also: Iterable[str] = (),
     ) -> Wanted:
-        """Let market watches, as `source` reads them, decide what is subscribed besides. Before `start`.
+        """Let market watches, as `sources` read them, decide what is subscribed besides. Before `start`.
 
         `records`: all that the exchange lists; empty when it is away, then what the registry says of symbols
         has to do. `also`: symbols that wait for their ids.
@@ -125,7 +129,7 @@ class Parts:
         catalogue = Catalogue(self._rest, records or held, self._clock)
         who = self.pool, self.intake, self.derived, self.stalls
         self.wanted = Wanted(
-            self._configured, also, source, catalogue, ids, self._symbols, who, self._learn, self._clock,
+            self._configured, also, sources, catalogue, ids, self._symbols, who, self._learn, self._clock,
             self._config.exchange, get_log("symbols"),
         )  # fmt: skip
         return self.wanted

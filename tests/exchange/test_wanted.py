@@ -53,6 +53,7 @@ class World:
         self.desk, self.server, self.registry, self.ids = made, server, registry, Ids(registry)
         self.names = list(server.source.books)
         self.watched: set[str] | Exception = set()
+        self.elsewhere: set[str] | Exception = set()
         self.learnt: list[str] = []
         self.told: list[tuple[str, bool]] = []
         self.log = Logbook()
@@ -83,8 +84,9 @@ class World:
         )
         # The newest listing is one that the start has not seen.
         listed = [record for name, record in records.items() if name != self.names[-1]]
+        sources = self._read, self._read_elsewhere
         self.wanted = Wanted(
-            self.names[:CONFIGURED], also, self._read, Catalogue(self.rest, listed, CLOCK), self.ids,
+            self.names[:CONFIGURED], also, sources, Catalogue(self.rest, listed, CLOCK), self.ids,
             made.symbols, (self.pool, made.intake, self.derived, self.stalls), self._learn, CLOCK,
             self.config, self.log,
         )  # fmt: skip
@@ -94,6 +96,11 @@ class World:
         if isinstance(self.watched, Exception):
             raise self.watched
         return set(self.watched)
+
+    async def _read_elsewhere(self) -> Iterable[str]:
+        if isinstance(self.elsewhere, Exception):
+            raise self.elsewhere
+        return set(self.elsewhere)
 
     async def _learn(self, symbols: Sequence[Symbol]) -> None:
         self.learnt += [symbol.symbol for symbol in symbols]
@@ -125,7 +132,11 @@ class World:
 
 @asynccontextmanager
 async def engine(
-    folder: Path, symbols: int = 8, also: Iterable[str] = (), **config: Any
+    folder: Path,
+    symbols: int = 8,
+    also: Iterable[str] = (),
+    elsewhere: Exception | None = None,
+    **config: Any,
 ) -> AsyncIterator[World]:
     """Lines and `Wanted` at work. In the same folder again: after a restart."""
     folder.mkdir(exist_ok=True)
@@ -135,6 +146,7 @@ async def engine(
         # What an earlier run has left is no business of this reader.
         made.intake.readers.clear()
         world = World(made, server, registry, **config)
+        world.elsewhere = elsewhere or set()
         if made.tape.next_sequence == 1:
             made.intake.readers.append(made.read)
         try:
@@ -300,6 +312,33 @@ async def test_stores_that_are_away_change_nothing(tmp_path: Path) -> None:
         await until(lambda: other in world.learnt, 30)
         await until(lambda: world.carried() == {*world.names[:CONFIGURED], other}, 30)
         await until(lambda: world.wanted.health().state == "ok", 30)
+
+
+async def test_one_of_two_sources_is_away(tmp_path: Path) -> None:
+    """What it has said last holds; the other one is followed on. Before it has said anything nothing goes."""
+    async with engine(tmp_path) as world:
+        mine, theirs, more = world.names[4:7]
+        world.watched, world.elsewhere = {mine}, {mine, theirs}
+        await until(lambda: {mine, theirs} <= set(world.learnt), 30)
+        world.elsewhere = StoreError("Redis is away")
+        world.watched = {more}
+        await until(lambda: more in world.learnt, 30)
+        assert "Redis is away" in str(world.wanted.health().last_error)
+        failures = world.wanted.failures
+        await until(lambda: world.wanted.failures > failures + 5, 30)
+        assert world.carried() == {*world.names[:CONFIGURED], mine, theirs, more}
+        world.elsewhere = {theirs}
+        await until(lambda: world.carried() == {*world.names[:CONFIGURED], theirs, more}, 30)
+        await until(lambda: world.wanted.health().state == "ok", 30)
+    async with engine(tmp_path, elsewhere=StoreError("Redis is away")) as world:
+        world.watched = {more}
+        await until(lambda: more in world.learnt, 30)
+        failures = world.wanted.failures
+        await until(lambda: world.wanted.failures > failures + 5, 30)
+        assert world.is_active(theirs), "nobody knows whether it is watched"
+        world.elsewhere = set()
+        await until(lambda: not world.is_active(theirs), 30)
+        assert world.is_active(more)
 
 
 async def test_configured_symbols_that_had_to_wait_for_their_ids(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ CARRY_WAIT_S = 10.0
 SHOWN_MAX = 10
 
 Source = Callable[[], Awaitable[Iterable[str]]]
-"""Reads the union of all market watches. May raise StoreError."""
+"""Reads the union of market watches: the registry's, those of other nodes. May raise StoreError."""
 Learn = Callable[[Sequence[Symbol]], Awaitable[None]]
 """Fetches what happened before the tape; it may take long."""
 OnSymbols = Callable[[Sequence[Symbol]], None]
@@ -59,7 +59,7 @@ class Wanted:
         self,
         configured: Iterable[str],
         also: Iterable[str],
-        source: Source,
+        sources: Sequence[Source],
         catalogue: Catalogue,
         ids: SymbolIds,
         symbols: SymbolTable,
@@ -70,7 +70,9 @@ class Wanted:
         log: Log,
     ) -> None:
         self._configured, self._also = frozenset(configured), frozenset(also)
-        self._source, self._catalogue, self._ids, self._symbols = source, catalogue, ids, symbols
+        self._catalogue, self._ids, self._symbols = catalogue, ids, symbols
+        self._sources: dict[Source, frozenset[str] | None] = dict.fromkeys(sources)
+        """What each has said last; None: nothing yet."""
         self._pool, self._intake, self._derived, self._stalls = parts
         self._learn, self._clock, self._log = learn, clock, log
         self._refresh_s, self._grace_ns = config.watch_refresh_s, int(config.watch_grace_s * 1e9)
@@ -127,39 +129,55 @@ class Wanted:
         """Keep up with the watches, for ever."""
         while True:
             self._wake.clear()
-            wait_s = self._refresh_s
-            if await self.step():
-                wait_s = 0.0
+            wait_s = 0.0 if await self.step() else self._wait_s()
             # Not wait_for: in Python 3.11 that swallows a cancellation which comes together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
+    def _wait_s(self) -> float:
+        """Until the next reading, or the end of a symbol's grace."""
+        now_ns = self._clock.steady_ns()
+        ends = (since_ns + self._grace_ns - now_ns for since_ns in self._unwatched.values())
+        return min([self._refresh_s, *(end_ns / 1e9 for end_ns in ends if end_ns > 0)])
+
     async def step(self) -> bool:
         """One round; True when there is more to do at once. What fails is tried again in the next."""
+        error = await self._read()
+        left = False
         try:
-            watched = await self._source()
-        except StoreError as error:
-            self.failures += 1
-            self._note(f"market watches cannot be read: {error}")
-            return False
-        self.readings += 1
-        self._watched = (self._also | frozenset(watched)) - self._configured
-        try:
-            if not self._is_tidy:
+            if not self._is_tidy and self._knows_all:
                 self._is_tidy = await self._retire_left_over()
-            return await self._follow()
-        except (ExchangeError, StoreError, TapeError, TimeoutError) as error:
-            self.failures += 1
-            self._note(str(error) or "the registry does not answer")
-            return False
+            left = await self._follow()
+        except (ExchangeError, StoreError, TapeError, TimeoutError) as failure:
+            error = error or str(failure) or "the registry does not answer"
+        self.failures += error is not None
+        self._note(error)
+        return left and error is None
+
+    async def _read(self) -> str | None:
+        """Ask every source; one that is away has said what it said last. Returns what is wrong."""
+        wrong = None
+        for source in self._sources:
+            try:
+                self._sources[source] = frozenset(await source())
+            except StoreError as error:
+                wrong = f"market watches cannot be read: {error}"
+        self.readings += wrong is None
+        said = (names for names in self._sources.values() if names is not None)
+        self._watched = self._also.union(*said) - self._configured
+        return wrong
+
+    @property
+    def _knows_all(self) -> bool:
+        """Every source has been read: what none of them names is watched by nobody."""
+        return None not in self._sources.values()
 
     async def _follow(self) -> bool:
         """Drop what nobody wants, take up what is new; True when some of that is left for the next round."""
         now_ns = self._clock.steady_ns()
-        self._unwatched = {
-            name: self._unwatched.get(name, now_ns) for name in self._carried if name not in self._watched
-        }
+        idle = [name for name in self._carried if name not in self._watched and self._knows_all]
+        self._unwatched = {name: self._unwatched.get(name, now_ns) for name in idle}
         missing = sorted(self._watched - self._carried.keys())
         due = [name for name, since_ns in self._unwatched.items() if now_ns - since_ns >= self._grace_ns]
         short = len(missing) - len(set(self.unknown) & set(missing)) - self._pool.placement.room
@@ -168,9 +186,7 @@ class Wanted:
             due = sorted(self._unwatched, key=lambda name: self._unwatched[name])[:short]
         if due:
             await self._drop(due)
-        left = await self._take_up(missing)
-        self._note(None)
-        return left
+        return await self._take_up(missing)
 
     # Symbols that come.
 
