@@ -199,7 +199,7 @@ class GapKeeper:
                     f"gaps {name}",
                     gaps=len(mine),
                     missing=int(mine["price"].sum()),
-                    symbols=len(np.unique(mine["symbol_id"])),
+                    symbols=len(set(mine["symbol_id"].tolist())),  # np.unique imports for 7 ms at first
                 )
 
     # Storing.
