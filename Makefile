@@ -12,7 +12,7 @@ PEERS_STAMP := $(PEERS)/.installed
 ARGS ?=
 MINUTES ?= 10
 
-.PHONY: help setup tools servers browser demo test pictures flow-full worlds bench bench-small bench-peers soak lint format clean
+.PHONY: help setup tools servers browser demo test pictures flow-full worlds fuzz bench bench-small bench-peers soak lint format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ worlds: $(STAMP) ## N=200 fault worlds: an engine on an exchange that breaks, ch
 pictures: $(STAMP) browser ## The pictures of the page and of the terminal in docs/pictures, from real runs
 	@PYTHONPATH=. $(BIN)/python docs/pictures/make_page.py
 	@$(BIN)/python docs/pictures/make_demo.py
+
+fuzz: $(STAMP) ## N=1000000 broken frames between good ones: no crash, no neighbour harmed
+	@$(BIN)/python -m tests.fuzz --frames $(or $(N),1000000) $(ARGS)
 
 bench: $(STAMP) tools servers ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
 	@$(BIN)/python -m benchmarks --full $(ARGS)

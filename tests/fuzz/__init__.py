@@ -1,0 +1,1 @@
+"""Garbage in millions: mutated frames between good ones, through a real connection's decoding."""
