@@ -37,6 +37,8 @@ ID_WAIT_S = 5.0
 """How long the registry may take to give ids; the same symbols are asked for again in the next round."""
 CARRY_WAIT_S = 10.0
 """How long a round waits until new streams are acknowledged; lines that are down bring them later."""
+AT_ONCE = 16
+"""Symbols made known before the loop may look at the lines again: about half a millisecond."""
 SHOWN_MAX = 10
 
 Source = Callable[[], Awaitable[Iterable[str]]]
@@ -219,10 +221,12 @@ class Wanted:
 
     async def _subscribe(self, symbols: Sequence[Symbol]) -> None:
         """Everyone who will see their records knows them first."""
-        for symbol in symbols:
+        for number, symbol in enumerate(symbols, 1):
             self._symbols.put(symbol)
             self._derived.add_symbol(symbol)
             self._intake.add_symbol(symbol)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._tell(symbols)
         names = [symbol.symbol for symbol in symbols]
         self._carried.update(dict.fromkeys(self._pool.add(names)))
