@@ -4,28 +4,14 @@ A seed that breaks something is named with what it broke; the same command with 
 """
 
 import argparse
-import asyncio
 import multiprocessing
 import os
 import sys
-import tempfile
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.fuzz.grind import Ground, grind
-
-SEED_FRAMES = 65_536
-"""Frames of one seed."""
-
-
-def _one(seed: int) -> tuple[int, Ground]:
-    async def work() -> Ground:
-        with tempfile.TemporaryDirectory() as folder:
-            return grind(Path(folder), SEED_FRAMES, seed)
-
-    return seed, asyncio.run(work())
+from tests.fuzz.grind import SEED_FRAMES, Ground, grind_seed
 
 
 def main() -> int:
@@ -42,7 +28,7 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     with context.Pool(asked.jobs) as pool, Progress(console=console) as progress:
         task = progress.add_task("frames", total=len(seeds) * SEED_FRAMES)
-        for seed, ground in pool.imap_unordered(_one, seeds):
+        for seed, ground in pool.imap_unordered(grind_seed, seeds):
             progress.advance(task, ground.frames)
             if ground.problems:
                 console.print(f"seed {seed} broke: {ground.problems[0]}", markup=False, soft_wrap=True)

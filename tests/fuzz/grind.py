@@ -5,7 +5,9 @@ trades of BTCUSDT with ids from 1 on; the broken ones were frames of ETHUSDT of 
 do, the good ones must be on the tape, each once, unharmed, and the connection must live.
 """
 
+import asyncio
 import random
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ GOOD_EVERY = 4
 """One frame in this many is good."""
 READ_BYTES_MAX = 20_000
 TAPE_ROWS = 1 << 14
+SEED_FRAMES = 65_536
+"""Frames of one seed on the command line."""
 
 
 class _Transport:
@@ -190,3 +194,13 @@ def _stretch(folder: Path, count: int, number: int, chance: random.Random, groun
 def _remove(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
+
+
+def grind_seed(seed: int) -> tuple[int, Ground]:
+    """SEED_FRAMES frames of this seed, in a process of a pool."""
+
+    async def work() -> Ground:
+        with tempfile.TemporaryDirectory() as folder:
+            return grind(Path(folder), SEED_FRAMES, seed)
+
+    return seed, asyncio.run(work())
