@@ -113,6 +113,7 @@ class Engine:
         context.collectors += [health, feed, Runtime("engine")]
         if self._hub is not None:
             context.components += self._hub.components
+            context.reported = self._hub.series.others
             context.collectors.append(self._hub)
         context.access = access = make_access(self.config, self.clock, feed, opened.accounts, self._log)
         context.session_of = token_hash_of

@@ -1,6 +1,6 @@
 """What the routes may ask: one object, filled by the engine as its parts come up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ from tradeback.derive.layout import Bars
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.symbols import Symbol, SymbolTable
-from tradeback.ops.health import HasHealth
+from tradeback.ops.health import ComponentHealth, HasHealth
 from tradeback.ops.metrics import Collects
 from tradeback.stores.gaps_sqlite import GapQuery
 from tradeback.tape.reader import TapeReader
@@ -106,6 +106,12 @@ class ServingContext:
     """The session of a request that has passed the access middleware: its token's hash."""
     feed: FeedState | None = None
     components: list[HasHealth] = field(default_factory=list)
+    reported: Callable[[], Iterable[ComponentHealth]] = field(default=tuple)
+    """Components that run in another process, as it has told."""
     collectors: list[Collects] = field(default_factory=list)
     not_ready: Callable[[], Sequence[str]] | None = None
     """What is missing before clients are served well; without it, `api.health` looks at feed and lines."""
+
+    def health(self) -> list[ComponentHealth]:
+        """Every component, wherever it runs."""
+        return [*(part.health() for part in self.components), *self.reported()]

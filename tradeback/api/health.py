@@ -89,7 +89,7 @@ class HealthRoutes:
     )
     async def health(self, request: web.Request) -> web.Response:
         """200 ok or degraded, 503 down."""
-        status = overall(part.health() for part in self._context.components)
+        status = overall(self._context.health())
         return json_response({"status": status}, 503 if status == "down" else 200)
 
     @operation("Does the process serve?", tag="health", answers={200: Answer("yes", ref("Health"))})
@@ -123,7 +123,7 @@ class HealthRoutes:
     )
     async def detailed(self, request: web.Request) -> web.Response:
         """Every component."""
-        parts = [part.health() for part in self._context.components]
+        parts = self._context.health()
         status = overall(parts)
         ready = not missing(self._context)
         answer = {"status": status, "ready": ready, "components": [describe(part) for part in parts]}

@@ -86,7 +86,7 @@ class StatsRoutes:
 
     def _make(self) -> Json:
         context = self._context
-        parts = [part.health() for part in context.components]
+        parts = context.health()
         families: list[Family] = []
         for collector in context.collectors:
             families.extend(collector.collect())

@@ -73,6 +73,11 @@ class RecordedSeries:
                 return part
         return ComponentHealth("store:series", "starting", self._since_ns, "there is no recorder now")
 
+    def others(self) -> Iterator[ComponentHealth]:
+        """What else runs in the recorder: its sinks."""
+        found = unpack_health(self.peer.report.get("health", ()))
+        return (part for part in found if part.name != "store:series")
+
     def collect(self) -> Iterator[Family]:
         """The numbers of the recorder's newest report."""
         return unpack_families(self.peer.report.get("families", ()))
