@@ -17,6 +17,7 @@ from benchmarks.harness.children import Pipe
 from benchmarks.soak.ledger import Ledger, Twins
 from tradeback.client import Batch, BatchV1, Control, Event, Feed, Lost, Position, connect
 from tradeback.model.record import REPAIRED, TRADE
+from tradeback.wire.v2 import Decoder
 from tradeback.wire.v2_frame import GAP_UNREPAIRABLE
 
 Sample = dict[str, Any]
@@ -201,6 +202,8 @@ def serve(pipe: Pipe, cast_: Cast) -> None:
 
 
 async def _serve(pipe: Pipe, cast_: Cast) -> None:
+    # Every feed loads this after some thousand frames; 100 MB in the middle of a soak would look like a leak.
+    await asyncio.to_thread(Decoder().accelerate)
     clients, loop = Clients(cast_), asyncio.get_running_loop()
     gone = loop.create_future()
 
