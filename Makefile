@@ -30,6 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing tradeback into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet,influx,redis,nats,mysql]'
+	@echo "compiling kernels, once"
+	@$(BIN)/python -m tradeback.warm
 	@touch $@
 
 tools: ## The C compiler and node that some tests and benchmarks compare with (installed when root)

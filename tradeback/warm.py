@@ -45,22 +45,21 @@ def warm(wanted: Callable[[str], bool] = lambda module: True) -> int:
     return len(names)
 
 
-def load() -> None:
+def load() -> int:
     """Load all kernels; with an empty cache two processes compile, each one half. Takes a thread's time.
 
-    Should the other process fail, this one compiles everything itself.
+    Should the other process fail, this one compiles everything itself. Returns how many modules.
     """
     if kernel_cache.is_warm():
-        warm()
-        return
+        return warm()
     command = [sys.executable, "-m", "tradeback.warm", BESIDE_FLAG]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as beside:  # noqa: S603
         warm(lambda module: not is_beside(module))
         beside.wait()
-    warm()
+    return warm()
 
 
 if __name__ == "__main__":
     begin = time.monotonic()
-    count = warm(is_beside) if BESIDE_FLAG in sys.argv[1:] else warm()
+    count = warm(is_beside) if BESIDE_FLAG in sys.argv[1:] else load()
     sys.stdout.write(f"{count} kernel modules ready in {time.monotonic() - begin:.1f} s\n")
