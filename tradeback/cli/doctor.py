@@ -61,7 +61,7 @@ def doctor(config_path: str | None) -> int:
         where = config_path or os.environ.get("CONFIG_PATH") or "defaults and environment"
         findings.append(Finding("configuration", "ok", where))
         findings += check_machine(config)
-        findings += asyncio.run(check_exchange(config))
+        findings += asyncio.run(_check_servers(config))
     _print(findings)
     return 1 if any(finding.state == "fail" for finding in findings) else 0
 
@@ -142,6 +142,17 @@ def check_port(config: "Config") -> Finding:
         remedy = "end the program that has it (perhaps a running engine), or choose another with SERVER_PORT"
         return Finding("port", "fail", f"{address}: {error.strerror}", remedy)
     return Finding("port", "ok", f"{address} is free")
+
+
+async def _check_servers(config: "Config") -> list[Finding]:
+    """The exchange, and the stores that are configured."""
+    from tradeback.cli.doctor_nats import check_nats
+    from tradeback.cli.doctor_redis import check_redis
+
+    exchange, redis, nats = await asyncio.gather(
+        check_exchange(config), check_redis(config), check_nats(config)
+    )
+    return [*exchange, *(found for found in (redis, nats) if found is not None)]
 
 
 async def check_exchange(config: "Config") -> list[Finding]:
