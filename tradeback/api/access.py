@@ -53,7 +53,6 @@ BURST_SECONDS = 4
 LOGIN_BURST = 10
 REGISTRY_AWAY_S: Final = "2"
 
-_CALLER: Final = "tradeback.caller"
 _log = logging.getLogger("tradeback.api")
 _limiter = RepeatLimiter(60.0)
 
@@ -72,6 +71,9 @@ class Caller:
     """A session made by this request: its cookie goes out with the answer."""
     left: bool = False
     """Its cookie is to be cleared."""
+
+
+_CALLER: Final = web.RequestKey("tradeback.caller", Caller)
 
 
 @dataclass(slots=True)
@@ -163,13 +165,12 @@ def rates_of(config: Config) -> Rates:
 
 def caller_of(request: web.Request) -> Caller:
     """The other end of a request that has passed the middleware."""
-    found: Caller = request[_CALLER]
-    return found
+    return request[_CALLER]
 
 
 def session_of(request: web.Request) -> SessionRecord | None:
     """Its session, if it has one."""
-    caller: Caller | None = request.get(_CALLER)
+    caller = request.get(_CALLER)
     return caller.session if caller is not None else None
 
 
@@ -353,14 +354,15 @@ def _foreign() -> ApiError:
 
 
 def _set_cookie(access: Access, caller: Caller, response: web.StreamResponse) -> None:
-    secure = access.config.auth.secure_cookie or caller.peer.secure
-    flags: dict[str, Any] = {"path": "/", "httponly": True, "samesite": "Lax", "secure": secure}
+    # As long as the session may last at the most: when it ends earlier the cookie is worth nothing.
     if caller.fresh is not None:
-        # As long as the session may last at the most: when it ends earlier the cookie is worth nothing.
-        age_s = int(access.config.auth.session_max_s)
-        response.set_cookie(COOKIE, caller.fresh.token, max_age=age_s, **flags)
+        value, age_s = caller.fresh.token, int(access.config.auth.session_max_s)
     elif caller.left:
-        response.set_cookie(COOKIE, "", max_age=0, **flags)
+        value, age_s = "", 0
     else:
         return
+    secure = "; Secure" if access.config.auth.secure_cookie or caller.peer.secure else ""
+    # By hand: aiohttp has turned its own cookies into headers before it calls this.
+    cookie = f"{COOKIE}={value}; HttpOnly; Max-Age={age_s}; Path=/; SameSite=Lax{secure}"
+    response.headers.add(hdrs.SET_COOKIE, cookie)
     response.headers["Cache-Control"] = "no-store"

@@ -8,6 +8,7 @@ keep-alive, no bodies and refuses Firefox; it is not built.)
 """
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
@@ -245,6 +246,7 @@ class HeadReader(asyncio.Protocol):
     def _too_slow(self) -> None:
         if self._admitting is not None:
             self._admitting.cancel()
+            self._transport.resume_reading()
             self._refuse(503, "not_ready", "whose this is could not be looked up in time")
         else:
             self._refuse(408, "request_timeout", "the request head took too long")
@@ -263,7 +265,8 @@ class HeadReader(asyncio.Protocol):
             b"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s"
             % (status, _PHRASES[status], len(body), retry, body)
         )
-        self._transport.write_eof()
+        with contextlib.suppress(OSError):  # the client has gone, which nobody saw while reading was paused
+            self._transport.write_eof()
         self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
     def _done(self) -> None:
