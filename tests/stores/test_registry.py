@@ -198,6 +198,25 @@ async def test_the_union_is_of_those_who_are_there(registry: Registry) -> None:
     assert await registry.watched(f"user:{user.id}") == []
 
 
+async def test_what_lives_can_be_listed(registry: Registry) -> None:
+    """For whoever writes it elsewhere: `stores.latest_mirror`."""
+    user = await registry.add_user("alice", "h", NOW)
+    assert user is not None
+    for number in range(5):
+        await registry.add_session(session(f"a{number}", user.id if number < 2 else None))
+    await registry.add_session(session("old", expires_ns=NOW))
+    await registry.end_session("a4")
+    for watch_id, symbol in (("a2", "B"), ("a2", "A"), (f"user:{user.id}", "C"), ("a4", "X"), ("old", "Y")):
+        await registry.watch(watch_id, symbol, 9, NOW)
+    listed = await registry.live_sessions(NOW, "", 3)
+    assert [found.token_hash for found in listed] == ["a0", "a1", "a2"]
+    assert [found.user_id for found in listed] == [user.id, user.id, None]
+    assert [found.token_hash for found in await registry.live_sessions(NOW, "a2", 3)] == ["a3"]
+    assert await registry.live_watches(NOW) == {"a2": ["B", "A"], f"user:{user.id}": ["C"]}
+    await registry.set_active(user.id, False, NOW)
+    assert await registry.live_watches(NOW) == {"a2": ["B", "A"]}
+
+
 async def test_settings(registry: Registry) -> None:
     assert await registry.setting("a") is None
     await registry.put_setting("a", "1", NOW)
