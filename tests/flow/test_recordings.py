@@ -220,6 +220,7 @@ async def check_bars(show: Show, symbol: str) -> None:
             bar["time"]: oracle.BarValues(*(bar[name] for name in oracle.BarValues._fields))
             for bar in answer["bars"]
         }
+        await check_udf(show, symbol, resolution, answer["bars"])
         klines = await show.klines(symbol, resolution)
         kept = [kline for kline in klines if kline[8]]
         assert kept, symbol
@@ -232,6 +233,17 @@ async def check_bars(show: Show, symbol: str) -> None:
         incomplete = [bar["time"] for bar in answer["bars"][:-1] if not bar["complete"]]
         incomplete = [slot for slot in incomplete if slot > max(first_s, boundary_s)]
         assert not incomplete, f"{symbol} {resolution}: not proved complete {incomplete[:5]}"
+
+
+async def check_udf(show: Show, symbol: str, resolution: str, bars: list[dict[str, Any]]) -> None:
+    """The datafeed's bars are those of REST, to the last digit."""
+    name = {"1s": "1S", "1d": "1D", "1h": "60", "4h": "240"}.get(resolution, resolution.rstrip("m"))
+    far_s = 4_000_000_000
+    query = {"symbol": symbol, "resolution": name, "from": far_s, "to": far_s, "countback": len(bars)}
+    answer = await show.engine.get("/udf/history", **query)
+    assert answer["s"] == "ok"
+    for column, field in zip("tohlcv", ("time", "open", "high", "low", "close", "volume"), strict=True):
+        assert answer[column] == [bar[field] for bar in bars], f"{symbol} {resolution} {field}"
 
 
 def differ(
