@@ -54,7 +54,7 @@ class Held:
     @property
     def count(self) -> int:
         """How many bars."""
-        return sum(len(chunk.rows) for chunk in self.chunks)
+        return sum(chunk.size for chunk in self.chunks)
 
     @property
     def last(self) -> Bars:
@@ -65,18 +65,18 @@ class Held:
         """The number of the first bar at or after a time."""
         before, wanted = 0, time_s * 1_000_000
         for chunk in self.chunks:
-            if int(chunk.rows["slot_us"][-1]) >= wanted:
+            if chunk.last_us >= wanted:
                 return before + int(np.searchsorted(chunk.rows["slot_us"], wanted))
-            before += len(chunk.rows)
+            before += chunk.size
         return before
 
     def row(self, number: int) -> Bars:
         """The bar with this number, as an array of one."""
         for chunk in self.chunks:
-            if number < len(chunk.rows):
+            if number < chunk.size:
                 found: Bars = chunk.rows[number : number + 1]
                 return found
-            number -= len(chunk.rows)
+            number -= chunk.size
         raise IndexError("there are not so many bars")
 
     def slot_s(self, number: int) -> int:
@@ -94,7 +94,7 @@ class Held:
         """Let go of the oldest beyond so many."""
         while self.count > bars_max:
             gone = self.chunks.pop(0)
-            self.lo_s = int(gone.rows["slot_us"][-1]) // 1_000_000 + RESOLUTION_S[self.resolution]
+            self.lo_s = gone.last_us // 1_000_000 + RESOLUTION_S[self.resolution]
 
     def prepend(self, rows: Bars, complete: Flags, lo_s: int) -> None:
         """Bars before those held, and from where on they are all there are."""
@@ -107,7 +107,7 @@ class Held:
         """Bars behind those held. The last chunk is filled up."""
         new = chunks_of(rows, complete)
         self._judge([*self.chunks[-1:], *new])
-        if new and self.chunks and len(self.chunks[-1].rows) < CHUNK_BARS:
+        if new and self.chunks and self.chunks[-1].size < CHUNK_BARS:
             short = self.chunks.pop()
             joined = np.concatenate([short.rows, *(chunk.rows for chunk in new)])
             flags = np.concatenate([short.complete, *(chunk.complete for chunk in new)])
@@ -119,7 +119,7 @@ class Held:
         if not chunks:
             return
         rows = np.concatenate([chunk.rows for chunk in chunks])
-        whole = all(bool(chunk.complete.all()) for chunk in chunks)
+        whole = all(chunk.whole for chunk in chunks)
         slot_us = RESOLUTION_S[self.resolution] * 1_000_000
         touching = np.diff(rows["slot_us"]) == slot_us
         self.whole = self.whole and whole

@@ -37,6 +37,8 @@ def objects_text(rows: Bars, complete: Flags) -> Texts:
     return (orjson.dumps(bars_json(rows, complete))[1:-1],)
 
 
+Columns = list[list[bytes]]
+"""Of each column the texts that a comma joins."""
 Form = Callable[[Bars, Flags], Texts]
 
 
@@ -46,6 +48,11 @@ class Chunk:
 
     rows: Bars
     complete: Flags
+    size: int
+    last_us: int
+    """When its last bar began."""
+    whole: bool
+    """All bars are complete."""
     _written: dict[tuple[Form, int, int], Texts] = field(default_factory=dict)
 
     def text(self, form: Form, begin: int, end: int) -> Texts:
@@ -75,9 +82,14 @@ def chunks_of(rows: Bars, complete: Flags) -> list[Chunk]:
     if not traded.all():
         rows, complete = rows[traded], complete[traded]
     return [
-        Chunk(rows[at : at + CHUNK_BARS], complete[at : at + CHUNK_BARS])
+        chunk_of(rows[at : at + CHUNK_BARS], complete[at : at + CHUNK_BARS])
         for at in range(0, len(rows), CHUNK_BARS)
     ]
+
+
+def chunk_of(rows: Bars, complete: Flags) -> Chunk:
+    """Some bars, all with trades, as a chunk."""
+    return Chunk(rows, complete, len(rows), int(rows["slot_us"][-1]), bool(complete.all()))
 
 
 @dataclass(slots=True)
@@ -113,12 +125,12 @@ class Window:
         fresh = (e - b for chunk, b, e in self.pieces if not chunk.is_written(form, b, e))
         return sum(fresh) + len(self.running)
 
-    def text(self, form: Form) -> Texts:
-        """The whole window in a form."""
+    def text(self, form: Form) -> Columns:
+        """The whole window in a form: of each column the parts that a comma joins."""
         parts = [chunk.text(form, begin, end) for chunk, begin, end in self.pieces]
         if len(self.running) or not parts:
             parts.append(form(self.running, self.running_complete))
-        return tuple(b",".join(part for part in column if part) for column in zip(*parts, strict=True))
+        return [[part for part in column if part] for column in zip(*parts, strict=True)]
 
     def rows(self) -> Bars:
         """All bars as one array."""
@@ -132,7 +144,7 @@ class Window:
     @property
     def is_final(self) -> bool:
         """Nothing can change it any more: every bar is closed and complete."""
-        whole = all(bool(chunk.complete[b:e].all()) for chunk, b, e in self.pieces)
+        whole = all(chunk.whole or bool(chunk.complete[b:e].all()) for chunk, b, e in self.pieces)
         return whole and self.settled and not len(self.running)
 
     def tag(self) -> str:
@@ -152,7 +164,7 @@ def cut(chunks: Sequence[Chunk], begin: int, end: int) -> list[Piece]:
     """Bars begin..end of chunks that follow each other."""
     pieces, at = [], 0
     for chunk in chunks:
-        size = len(chunk.rows)
+        size = chunk.size
         first, last = max(begin - at, 0), min(end - at, size)
         if first < last:
             pieces.append((chunk, first, last))

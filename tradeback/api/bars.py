@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tradeback.api.bar_cache import NEVER_S, SERIES_BARS_MAX, BarCache, Held, Version
-from tradeback.api.bar_text import Flags, Form, Texts, Window, chunks_of, cut
+from tradeback.api.bar_text import Columns, Flags, Form, Window, chunks_of, cut
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import ApiError
 from tradeback.api.shapes import DerivedSeries
-from tradeback.derive.bars import complete_mask, is_whole
+from tradeback.derive.bars import from_rows, is_complete, is_whole
 from tradeback.derive.lacking import Span, lacking
 from tradeback.derive.layout import RESOLUTION_S, Bars
 from tradeback.model.errors import TradebackError
@@ -105,7 +105,7 @@ class BarReader:
             _log.warning("bars of %s cannot be read: %s", ask.symbol.symbol, error)
             raise ApiError(503, "not_ready", "bars cannot be read now; try again in a moment") from error
 
-    async def text(self, window: Window, form: Form) -> Texts:
+    async def text(self, window: Window, form: Form) -> Columns:
         """The window in a form; what takes long is written by a thread."""
         if window.cost(form) <= INLINE_BARS:
             return window.text(form)
@@ -225,13 +225,20 @@ class BarReader:
         return window
 
     def _complete(self, ask: Ask, held: Held, now: _Now) -> Flags:
-        """Of each running bar whether it is complete: its neighbour on the left may be closed."""
-        rows = np.concatenate([held.last, now.running])
-        complete = complete_mask(rows)[len(held.last) :]
-        if self._context.gaps is not None and len(now.running):
-            ledger, running = self._context.gaps.ledger, now.running
-            proved = ledger.proved(ask.symbol.id, running["first_id"], running["last_id"])
-            complete = complete | is_whole(running) & proved
+        """Of each running bar whether it is complete: its neighbour on the left may be closed.
+
+        The newest never is, so there are one or none to be judged.
+        """
+        running = now.running
+        complete = np.zeros(len(running), bool)
+        if len(running) > 1:
+            before = from_rows(held.last)
+            older, newer = from_rows(running)
+            complete[0] = is_complete(older, before[0] if before else None, newer)
+            if not complete[0] and self._context.gaps is not None:
+                first, ledger = running[:1], self._context.gaps.ledger
+                proved = ledger.proved(ask.symbol.id, first["first_id"], first["last_id"])
+                complete[:1] = is_whole(first) & proved
         return complete
 
     # The exchange.

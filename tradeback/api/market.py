@@ -153,8 +153,8 @@ class MarketRoutes:
         tag = f"b-{window.tag()}-{loading:d}"
         body = b""
         if not unchanged(request, tag):
-            (text,) = await self._bars.text(window, objects_text)
-            body = b'{"bars":[%s],"loading":%s}' % (text, b"true" if loading else b"false")
+            (texts,) = await self._bars.text(window, objects_text)
+            body = b'{"bars":[%s],"loading":%s}' % (b",".join(texts), b"true" if loading else b"false")
         return await request.app[PACKER].answer(request, body, tag=tag, cache=cache)
 
     @operation(

@@ -6,7 +6,7 @@ they lack no trade: the running one, and those that a gap touches until it is re
 
 from aiohttp import web
 
-from tradeback.api.bar_text import COLUMNS, Window, columns_text
+from tradeback.api.bar_text import COLUMNS, Columns, Window, columns_text
 from tradeback.api.bars import Ask, BarReader
 from tradeback.api.context import ServingContext
 from tradeback.api.describe import Answer, operation, ref, word
@@ -68,11 +68,14 @@ class UdfHistory:
         return Ask(symbol, resolution, from_s, to_s, BARS_MAX, min(countback, BARS_MAX))
 
 
-def write(columns: tuple[bytes, ...]) -> bytes:
-    """The body, out of the texts of `columns_text`."""
+def write(columns: Columns) -> bytes:
+    """The body, out of the texts of `columns_text`: one copy of them."""
     *values, doubtful = columns
-    parts = [b'"%s":[%s]' % (name.encode(), text) for name, text in zip(COLUMNS, values, strict=True)]
-    return b'{"s":"ok",%s,"incomplete":[%s]}' % (b",".join(parts), doubtful)
+    parts = [b'{"s":"ok"']
+    for name, texts in zip(COLUMNS, values, strict=True):
+        parts += (b',"%s":[' % name.encode(), b",".join(texts), b"]")
+    parts += (b',"incomplete":[', b",".join(doubtful), b"]}")
+    return b"".join(parts)
 
 
 def nothing(window: Window, countback: int) -> web.Response:
