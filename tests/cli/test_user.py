@@ -52,6 +52,12 @@ def test_a_user_s_life() -> None:
     assert "disabled" in user("list")[1]
     assert user("enable", "alice") == (0, "user alice may log in\n")
     assert user("passwd", "alice", "--password-stdin", stdin=password)[0] == 0
+    assert user("allow", "alice", "btcusdt, ETHUSDT")[1].startswith("user alice may see BTCUSDT, ETHUSDT;")
+    (listed,) = json.loads(user("list", "--json")[1])
+    assert listed["symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert user("allow", "alice", " , ")[0] == 2
+    assert user("allow", "alice", "*")[1].startswith("user alice may see everything;")
+    assert json.loads(user("list", "--json")[1])[0]["symbols"] is None
     assert user("remove", "alice") == (0, "user alice is removed\n")
     assert user("remove", "alice")[0] == 2
     assert user("list") == (0, "")

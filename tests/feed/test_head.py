@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradeback.feed.head import may_become_request, parse_head, with_plain_connection
+from tradeback.feed.head import (
+    may_become_request,
+    parse_head,
+    read_request,
+    with_plain_connection,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +66,16 @@ def test_what_cannot_become_a_request_is_turned_away_at_once(start: bytes) -> No
 def test_connection_line(line: bytes, expected: bytes) -> None:
     head = b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\nUpgrade: websocket"
     assert with_plain_connection(head % line) == head % expected
+
+
+def test_credentials_are_taken_out_of_a_head() -> None:
+    head = (
+        b"GET /api/v1/ws?token=hunter2 HTTP/1.1\r\nHost: x\r\nCookie: session_token=hunter2\r\n"
+        b"aUTHORIZATION : Bearer hunter2\r\nUpgrade: websocket"
+    )
+    assert without_credentials(head) == b"GET /api/v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket"
+    request = read_request(head)
+    assert (request.path, request.query) == ("/api/v1/ws", "token=hunter2")
+    assert request.all("cookie") == ["session_token=hunter2"]
+    assert request.all("authorization") == ["Bearer hunter2"]
+    assert request.all("origin") == []

@@ -50,13 +50,16 @@ class SocketGate:
         try:
             async with asyncio.timeout(LOOKUP_S):
                 session = await access.sessions.find(named or shown)
+                watch = await access.watch.symbols(session.watch_id) if session else []
         except (StoreError, TimeoutError):
             if access.required or named:
                 return Declined(503, "not_ready", "sessions cannot be looked up now; try again", 2)
             return NOBODY
         if not access.suffices(session) or (named and session is None):
             return _unauthorized()
-        return Admission(session.token_hash, session.watch_id, session.symbols) if session else NOBODY
+        if session is None:
+            return NOBODY
+        return Admission(session.token_hash, session.watch_id, session.symbols, tuple(watch))
 
 
 def _unauthorized() -> Declined:

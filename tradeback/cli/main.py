@@ -23,7 +23,7 @@ COMMANDS = {
     "replay": ("tradeback.cli.replay:replay", "Play a recording or a tape range through an engine."),
     "tail": ("tradeback.cli.tail:tail", "Follow symbols of a running engine in the terminal."),
     "tape": ("tradeback.cli.tape:tape", "Look at, verify and export a tape."),
-    "user": ("tradeback.cli.user:user", "Users: add, list, passwd, disable, enable, remove."),
+    "user": ("tradeback.cli.user:user", "Users: add, list, passwd, disable, enable, allow, remove."),
     "migrate": ("tradeback.cli.migrate:migrate", "Bring the registry's tables to this version, or back."),
     "doctor": ("tradeback.cli.doctor:doctor", "Check configuration, machine and exchange."),
 }

@@ -24,7 +24,7 @@ _stdin = click.option(
 )
 
 
-@click.group(short_help="Users: add, list, passwd, disable, enable, remove.")
+@click.group(short_help="Users: add, list, passwd, disable, enable, allow, remove.")
 def user() -> None:
     """Who may log in where auth.mode is `required`, and has a market watch of his own.
 
@@ -122,6 +122,27 @@ def enable(name: str, config_path: str | None) -> None:
 
 @user.command()
 @click.argument("name")
+@click.argument("symbols", metavar="SYMBOLS")
+@_config
+def allow(name: str, symbols: str, config_path: str | None) -> None:
+    """Let the user see these symbols and no others, or * for all; ends all sessions.
+
+    \b
+    Examples:
+      tradeback user allow alice BTCUSDT,ETHUSDT
+      tradeback user allow alice '*'
+    """
+    listed = frozenset(word.strip().upper() for word in symbols.split(",") if word.strip())
+    if not listed:
+        raise click.UsageError("name some symbols with commas between them, or * for all")
+    seen = None if "*" in listed else listed
+    done = _run(config_path, lambda users: users.allow(name, seen))
+    words = "everything" if seen is None else ", ".join(sorted(seen))
+    click.echo(f"user {done.username} may see {words}; all sessions have ended")
+
+
+@user.command()
+@click.argument("name")
 @_config
 def remove(name: str, config_path: str | None) -> None:
     """Remove a user with sessions and market watch.
@@ -157,6 +178,7 @@ def _shown(record: "UserRecord") -> dict[str, Any]:
         "id": record.id,
         "username": record.username,
         "is_active": record.is_active,
+        "symbols": None if record.symbols is None else sorted(record.symbols),
         "created_at": f"{moment_text(record.created_ns)[:19]}Z",
     }
 

@@ -18,11 +18,19 @@ class Admission:
     """The market watch that it is subscribed to."""
     symbols: frozenset[str] | None = None
     """All that it may subscribe to; None: everything."""
+    watch: tuple[str, ...] = ()
+    """The watch as it was when the socket was let in: so it is delivered before any request is served, and a
+    resume that comes first of all is for it, too."""
 
     def packed(self) -> dict[str, Any]:
         """As JSON, for another process."""
         allowed = None if self.symbols is None else sorted(self.symbols)
-        return {"session": self.session, "watch_id": self.watch_id, "symbols": allowed}
+        return {
+            "session": self.session,
+            "watch_id": self.watch_id,
+            "symbols": allowed,
+            "watch": self.watch,
+        }
 
 
 NOBODY = Admission()
@@ -32,7 +40,8 @@ Verdict = Admission | Declined
 def unpacked(held: Mapping[str, Any]) -> Admission:
     """The inverse of `Admission.packed`."""
     allowed = held["symbols"]
-    return Admission(held["session"], held["watch_id"], None if allowed is None else frozenset(allowed))
+    symbols = None if allowed is None else frozenset(allowed)
+    return Admission(held["session"], held["watch_id"], symbols, tuple(held["watch"]))
 
 
 class Gate(Protocol):

@@ -66,6 +66,7 @@ class Attendance:
         if admission.watch_id is not None:
             self._by_watch.setdefault(admission.watch_id, set()).add(client)
             self._new[1].add(admission.watch_id)
+        self._requests.follow(client, admission.watch)
         self._wake.set()
 
     def left(self, client: Client) -> None:

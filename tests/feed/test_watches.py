@@ -1,0 +1,195 @@
+"""Market watches as subscriptions of version 2: a resume brings everything, whatever the watch did before."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import websockets
+from websockets.typing import Subprotocol
+
+from tests.feed.harness import World
+from tests.feed.v2_peer import Market, Peer, expected, tape_rows, taped
+from tradeback.feed import watches
+from tradeback.feed.admission import Admission, unpacked
+from tradeback.feed.client import Client
+from tradeback.feed.head import UpgradeRequest
+from tradeback.model.symbols import Symbol
+
+TRADES = ("trades",)
+
+
+class Doorman:
+    """Gate and attendance: every socket has one session, whose watch is `names`."""
+
+    def __init__(self, running: World, *names: str, symbols: frozenset[str] | None = None) -> None:
+        self.names, self.running, self.clients = names, running, set[Client]()
+        self.admission = Admission("session", "watch", symbols)
+        running.front.gate = self
+        running.feed.attendance = self
+
+    def admit(self, request: UpgradeRequest, peer: str) -> Admission:
+        return self.admission
+
+    def arrived(self, client: Client) -> None:
+        self.clients.add(client)
+        self.tell(client)
+
+    def left(self, client: Client) -> None:
+        self.clients.discard(client)
+
+    def symbols_came(self) -> None:
+        """It is told by the tests."""
+
+    def tell(self, client: Client) -> bool:
+        return self.running.feed.requests.follow(client, self.names)
+
+
+class Watcher(Peer):
+    """A peer that learns symbols from auto_subscribe, and drops what comes before a resume is answered."""
+
+    asked = False
+
+    def take(self, message: str | bytes) -> None:
+        if isinstance(message, bytes) and self.asked:
+            return
+        super().take(message)
+        if not isinstance(message, bytes):
+            told = self.texts[-1]
+            if told["type"] == "auto_subscribe":
+                data = told["data"]
+                self.decoder.learn(data["id"], data["price_precision"], data["quantity_precision"])
+            elif told["type"] in ("resumed", "resume_refused"):
+                self.asked = False
+
+
+@asynccontextmanager
+async def watcher(running: World) -> AsyncIterator[Watcher]:
+    options = {"subprotocols": [Subprotocol("tradeback.v2")], "compression": None}
+    async with websockets.connect(running.ws, max_queue=None, **options) as ws:  # type: ignore[arg-type]
+        yield Watcher(ws)
+
+
+async def test_the_watch_is_described_and_delivered(tmp_path: Path) -> None:
+    async with taped(tmp_path) as running:
+        market = Market(symbols=(1, 2, 3))
+        running.publish(market.rows(200))
+        Doorman(running, "ETHUSDT", "BTCUSDT")
+        async with watcher(running) as one:
+            first = (await one.answer("auto_subscribe"))["data"]
+            assert first == {
+                "symbol": "ETHUSDT", "id": 2, "price_precision": 2, "quantity_precision": 4,
+                "epoch": running.tape.epoch, "sequence": 201,
+            }  # fmt: skip
+            await one.answer("auto_subscribe")
+            running.publish(market.rows(500))
+            await one.reach(running.tape.next_sequence)
+            assert one.entries() == expected(tape_rows(running, 201), TRADES, {1, 2})
+            snapshot = one.entries(flags=one.frames[0].flags)
+            assert {entry[1] for entry in snapshot} == {1, 2}
+
+
+@pytest.mark.parametrize("first", ["watch", "request"])
+async def test_a_resume_and_its_subscription_take_the_watch_along(tmp_path: Path, first: str) -> None:
+    async with taped(tmp_path) as running:
+        market = Market(symbols=(1, 2, 3))
+        running.publish(market.rows(400))
+        Doorman(running, "BTCUSDT")
+        async with watcher(running) as one:
+            if first == "watch":
+                await one.answer("auto_subscribe")
+                running.publish(market.rows(100))
+                await one.reach(running.tape.next_sequence)
+            one.frames.clear()
+            one.held.clear()
+            one.asked = True
+            await one.resume(running.tape.epoch, 101)
+            await one.send(type="subscribe", symbols=["ETHUSDT"], channels=["quotes"])
+            await one.answer("resumed")
+            running.publish(market.rows(300))
+            await one.reach(running.tape.next_sequence)
+            rows = tape_rows(running, 101)
+            wanted = np.isin(rows["symbol_id"], (1, 2))
+            both = [
+                entry
+                for row in rows[wanted]
+                for entry in expected(row.reshape(1), TRADES if row["symbol_id"] == 1 else ("quotes",))
+            ]
+            assert one.entries() == both
+
+
+async def test_a_resume_alone_is_for_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "PARK_S", 0.01)
+    async with taped(tmp_path) as running:
+        market = Market(symbols=(1, 2, 3))
+        running.publish(market.rows(400))
+        Doorman(running, "BTCUSDT", "SOLUSDT")
+        async with watcher(running) as one:
+            await one.answer("auto_subscribe")
+            await one.answer("auto_subscribe")
+            one.asked = True
+            await one.resume(running.tape.epoch, 51)
+            assert (await one.answer("resumed"))["sequence"] == 51
+            running.publish(market.rows(100))
+            await one.reach(running.tape.next_sequence)
+            assert one.entries() == expected(tape_rows(running, 51), TRADES, {1, 3})
+
+
+async def test_while_a_resume_waits_the_watch_does_too(tmp_path: Path) -> None:
+    async with taped(tmp_path) as running:
+        running.publish(Market().rows(50))
+        doorman = Doorman(running, "BTCUSDT")
+        async with watcher(running) as one:
+            await one.answer("auto_subscribe")
+            (client,) = doorman.clients
+            await one.resume(running.tape.epoch, 1)
+            await one.send(type="ping")
+            await one.answer("pong")
+            doorman.names = ("BTCUSDT", "ETHUSDT")
+            assert doorman.tell(client) is False
+            assert client.parked == {1}
+            await one.send(type="unsubscribe", symbols=["BTCUSDT"])
+            await one.answer("unsubscribed")
+            assert not client.parked
+            assert doorman.tell(client) is True
+            assert (await one.answer("auto_subscribe"))["data"]["symbol"] == "ETHUSDT"
+
+
+async def test_everything_swallows_the_watch(tmp_path: Path) -> None:
+    async with taped(tmp_path) as running:
+        market = Market()
+        doorman = Doorman(running, "BTCUSDT")
+        async with watcher(running) as one:
+            await one.answer("auto_subscribe")
+            await one.subscribe("*", channels=TRADES)
+            (client,) = doorman.clients
+            doorman.names = ("ETHUSDT",)
+            assert doorman.tell(client)
+            assert (await one.answer("auto_subscribe"))["data"]["symbol"] == "ETHUSDT"
+            doorman.names = ()
+            assert doorman.tell(client)
+            begin = running.tape.next_sequence
+            running.publish(market.rows(300))
+            await one.reach(running.tape.next_sequence)
+            assert one.entries() == expected(tape_rows(running, begin), TRADES)
+            assert one.order.count("unsubscribed") == 0
+
+
+async def test_unknown_and_forbidden_symbols_are_left_out_until_they_are_not(tmp_path: Path) -> None:
+    async with taped(tmp_path) as running:
+        doorman = Doorman(running, "SOLUSDT", "NEWUSDT", "BTCUSDT", symbols=frozenset({"BTCUSDT", "NEWUSDT"}))
+        async with watcher(running) as one:
+            assert (await one.answer("auto_subscribe"))["data"]["symbol"] == "BTCUSDT"
+            (client,) = doorman.clients
+            running.symbols.put(Symbol(9, "NEWUSDT"))
+            assert doorman.tell(client)
+            assert (await one.answer("auto_subscribe"))["data"]["id"] == 9
+            assert client.watched == ("NEWUSDT", "BTCUSDT")
+
+
+def test_an_admission_travels_as_json() -> None:
+    import orjson
+
+    for admission in (Admission(), Admission("s", "w"), Admission("s", "w", frozenset({"B", "A"}))):
+        assert unpacked(orjson.loads(orjson.dumps(admission.packed()))) == admission
