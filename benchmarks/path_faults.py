@@ -58,6 +58,8 @@ class Run:
     repair_s: NDArray[np.float64]
     lost: int
     doubled: int
+    by_rest: int
+    """Trades that came by REST though a line was sent them."""
     wrong: list[str]
 
 
@@ -105,14 +107,13 @@ class Watch:
         wrong = []
         if self._strange:
             wrong.append(f"{self._strange} entries that nobody sent")
-        if strays := set(rows[repaired, 0].tolist()) - set(played.lost.tolist()):
-            wrong.append(f"{len(strays)} trades came by REST though a line had brought them")
         self._rows, self._strange = [np.empty((0, 3), np.int64)], 0
         return Run(
             latency_ns=rows[~repaired, 1],
             repair_s=rows[repaired, 1] / 1e9,
             lost=int(np.count_nonzero(times == 0)),
             doubled=int(np.sum(times[times > 1] - 1)),
+            by_rest=len(set(rows[repaired, 0].tolist()) - set(played.lost.tolist())),
             wrong=wrong,
         )
 
@@ -169,7 +170,10 @@ def _add(runs: Runs, name: str, run: Run, played: Played, held_up: float) -> Non
     totals["cuts_of_trades"] += played.cuts_of_trades
     totals["lost"] += run.lost
     totals["doubled"] += run.doubled
+    totals["by_rest"] += run.by_rest
     runs.wrong += [f"{name}: {words}" for words in run.wrong]
+    if run.by_rest and name != CUTS:
+        runs.wrong.append(f"{name}: {run.by_rest} trades came by REST though a line was sent them")
     if run.lost or run.doubled:
         runs.wrong.append(f"{name}: {run.lost} trades lost, {run.doubled} doubled")
 
@@ -220,6 +224,11 @@ def report_of(runs: Runs) -> Report:
         f"{runs.totals[CUTS]['cuts_of_trades']} of the cuts hit a connection with trades, the others one "
         "with quotes or aggregates; the other line was up each time."
     )
+    if by_rest := runs.totals[CUTS]["by_rest"]:
+        report.notes.append(
+            f"{by_rest} trades went down with a cut connection before the engine had read them, sent there "
+            "before the other line was up again: REST brought them."
+        )
     report.notes.append(
         f"{runs.trades:,} trades received, each compared by number and price. Repaired trades count as "
         "received, not as latency. A hole counts as a gap after 250 ms here."

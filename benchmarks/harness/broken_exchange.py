@@ -29,8 +29,9 @@ from benchmarks.harness.websocket import Wire, listen, port_of
 TRADES_MAX = 1_000_000
 """Trades of one exchange."""
 LINES_MAX = 16
-SETTLED_SECONDS = 0.05
-"""A connection counts as up this long after its subscription: then its partner may be cut."""
+SETTLED_SECONDS = 0.2
+"""A connection counts as up this long after its subscription: then its partner may be cut. By then all that
+only the partner was sent should have been read; what has not is lost with it."""
 PAGE_MAX = 1_000
 LOSSES_END = 0.8
 """Share of a run after which no more ids are lost, so that their repair falls into it, too."""

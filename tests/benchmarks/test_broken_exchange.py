@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.harness import machine
-from benchmarks.harness.broken_exchange import BrokenExchange, Play, Played
+from benchmarks.harness.broken_exchange import SETTLED_SECONDS, BrokenExchange, Play, Played
 from benchmarks.harness.trades import FIRST_ID, price_steps, symbol_names
 from benchmarks.harness.websocket import TEXT, Wire, client_frame, connect
 
@@ -133,7 +133,8 @@ def test_what_no_line_brings_is_in_rest(exchange: BrokenExchange, playing: Playi
 
 def test_a_cut_resets_one_line_and_the_other_goes_on(exchange: BrokenExchange, playing: Playing) -> None:
     with lines(exchange, 2) as wires:
-        time.sleep(0.06)  # until both count as up
+        time.sleep(0.05)
+        time.sleep(SETTLED_SECONDS)  # until both count as up
         first, played = playing.play(COUNT, cuts_per_s=50.0)
         assert (played.cuts, played.cuts_of_trades) == (1, 1), "the last one of a kind is left alone"
         whole, reset = [], 0

@@ -57,6 +57,7 @@ def test_repaired_trades_are_not_latency_but_count_as_come(kept: Kept, watch: Wa
     assert watch.missing(0, 3) == 0
     run = watch.run(0, 3, played(1))
     assert (run.lost, run.doubled, run.wrong) == (0, 0, [])
+    assert run.by_rest == 0
     assert (run.latency_ns.tolist(), run.repair_s.tolist()) == ([50, 50], [2.0])
 
 
@@ -64,11 +65,8 @@ def test_losses_doubles_and_strange_entries_are_found(kept: Kept, watch: Watch) 
     kept.rows = [(0, 1, 0, False), (0, 1, 0, False), (0, 1, 0, True), (3, 1, 0, False)]
     kept.strange = 2
     run = watch.run(0, 4, played())
-    assert (run.lost, run.doubled) == (2, 2)
-    assert run.wrong == [
-        "2 entries that nobody sent",
-        "1 trades came by REST though a line had brought them",
-    ]
+    assert (run.lost, run.doubled, run.by_rest) == (2, 2, 1)
+    assert run.wrong == ["2 entries that nobody sent"]
 
 
 def figures(p50: float, p99: float, **more: float) -> dict[str, float]:
