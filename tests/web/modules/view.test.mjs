@@ -32,6 +32,14 @@ test("levels by the retracement convention: 0 is the high", () => {
   assert.deepEqual(levels.map((level) => level.price), [200, 176.4, 161.8, 150, 138.2, 121.4, 100]);
 });
 
+test("no level lies outside of the extremes, also by a rounding", () => {
+  for (let step = 1; step < 2_000; step++) {
+    const [ath, atl] = [177_811.86 + step * 0.01, 48_175.58 + step * 0.07], levels = levelsOf({ ath, atl });
+    assert.ok(levels.every(({ price }) => price >= atl && price <= ath));
+    assert.deepEqual([levels[0].price, levels[6].price], [ath, Math.max(atl, ath - ((ath - atl) * 100) / 100)]);
+  }
+});
+
 test("a gap shades the candles that it touches", () => {
   const times = [0, 60, 120, 300];
   assert.deepEqual(indexesOf(times, 65, 70), [1, 1]);

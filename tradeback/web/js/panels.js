@@ -6,7 +6,8 @@ import { clock, duration, fixed, grouped, percent, whole } from "./numbers.js";
 export const RATIOS = ["0", "23.6", "38.2", "50", "61.8", "78.6", "100"];
 
 export function levelsOf({ ath, atl }) {
-  return RATIOS.map((name) => ({ name, price: ath - ((ath - atl) * Number(name)) / 100 }));
+  const at = (percent) => Math.min(Math.max(ath - ((ath - atl) * percent) / 100, atl), ath);
+  return RATIOS.map((name) => ({ name, price: at(Number(name)) }));
 }
 
 const SVG = "http://www.w3.org/2000/svg";

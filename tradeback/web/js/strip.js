@@ -131,7 +131,7 @@ export class Strip {
     const id = symbol?.complete_through_id ?? null;
     if (id === null) return cell("s-complete", "–", null, "not known yet");
     const behind = symbol.newest_id - id;
-    const words = behind > 0 ? `${whole(behind)} newer trades wait for a gap` : "every trade so far";
+    const words = behind > 0 ? `${whole(behind)} newer wait` : "every trade so far";
     const at = symbol.complete_through ? `${clock(symbol.complete_through)}, ` : "";
     return cell("s-complete", grouped(String(id)), null, at + words, behind > 0 ? "warn" : "");
   }
@@ -144,6 +144,7 @@ function firsts(lines) {
   return total && lines.b ? `A first ${Math.round((100 * wins("a")) / total)} %` : "";
 }
 
+/** For the plot. What the clocks' offset has made negative has no place on a logarithmic axis. */
 function pair({ p50Us, p99Us }) {
-  return p50Us === null ? null : [Math.max(1, p50Us), Math.max(1, p99Us)];
+  return p50Us === null || p50Us <= 0 ? null : [p50Us, Math.max(p50Us, p99Us)];
 }
