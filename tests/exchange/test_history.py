@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.exchange.harness import CLOCK, Desk, Logbook, desk
 from tests.exchange.test_rest import KLINE, answering
-from tradeback.derive.layout import RESOLUTION_US, resolution_index
+from tradeback.derive.layout import RESOLUTION_S, RESOLUTION_US, resolution_index
 from tradeback.derive.state import Derived
 from tradeback.exchange import history, intake
 from tradeback.exchange.backoff import Backoff
@@ -93,6 +93,8 @@ async def simulated(config: SimConfig | None = None) -> AsyncIterator[tuple[SimS
 async def test_open_bars_and_levels_equal_the_exchanges_klines(made: Desk) -> None:
     async with simulated() as (_, rest):
         world = World(made, rest)
+        noted_live: list[tuple[int, int, int, int]] = []
+        world.history.on_covered.append(lambda *span: noted_live.append(span))
         assert world.history.health().state == "starting"
         await asyncio.wait_for(world.history.run(), 20)
         assert world.history.health().state == "ok"
@@ -105,6 +107,12 @@ async def test_open_bars_and_levels_equal_the_exchanges_klines(made: Desk) -> No
             assert state["atl"] == min(float(month[3]) for month in months if month[8])
             assert any([await check_open(world, symbol, interval) for interval in INTERVALS])
             await check_closed(world, symbol)
+        noted = {(symbol_id, index) for symbol_id, index, _, _ in world.store.spans}
+        assert len(noted) == 2 * len(history.RESOLUTIONS), "what was asked for is noted for every series"
+        for _, index, from_s, to_s in world.store.spans:
+            assert 0 <= from_s < to_s
+            assert to_s % RESOLUTION_S[index] == 0
+        assert noted_live == world.store.spans
     made.check_tape()
 
 

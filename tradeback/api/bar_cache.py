@@ -20,8 +20,8 @@ from tradeback.derive.lacking import linked
 from tradeback.derive.layout import RESOLUTION_S, Bars, empty_bars
 
 SERIES_BARS_MAX = 25_000
-CACHE_BARS_MAX = 300_000
-"""34 MB of bars, and up to as much text of them for each form."""
+CACHE_BARS_MAX = 200_000
+"""22 MB of bars, and 11 MB (UDF) or 22 MB (REST) of their text."""
 DOUBT_S = 2.0
 NEVER_S = 1 << 42
 """Later than any bar, and in us still an int64."""

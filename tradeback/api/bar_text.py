@@ -71,7 +71,7 @@ class Chunk:
         return (form, begin, end) in self._written
 
 
-KEPT_TEXTS = 6
+KEPT_TEXTS = 4
 Piece = tuple[Chunk, int, int]
 """Bars begin..end of a chunk."""
 
