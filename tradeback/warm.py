@@ -50,6 +50,7 @@ def load() -> int:
 
     Should the other process fail, this one compiles everything itself. Returns how many modules.
     """
+    importlib.import_module("numpy.ma")  # else the first np.unique does, for 7 ms, on somebody's loop
     if kernel_cache.is_warm():
         return warm()
     command = [sys.executable, "-m", "tradeback.warm", BESIDE_FLAG]
