@@ -57,7 +57,7 @@ class StatsRoutes:
 
     @operation(
         "The feed's health in one small answer",
-        tag="health",
+        tag="market",
         takes=(SYMBOL,),
         answers={
             200: Answer("counters since the start, lines and gaps now", {"type": "object"}),
