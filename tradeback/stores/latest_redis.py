@@ -6,6 +6,7 @@ one script too, so that a batch that is repeated stands in the stream once.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -31,8 +32,8 @@ from tradeback.stores.latest_values import (
 from tradeback.stores.ports import Levels, Price, SharedSession, StreamBatch, StreamSymbol
 from tradeback.stores.redis_client import RedisClient
 
-KEYS_PER_CALL: Final = 1_000
-"""Of one script: other clients of the server wait meanwhile, 3 ms at the most."""
+KEYS_PER_CALL: Final = 250
+"""Of one script: other clients of the server wait meanwhile, a millisecond."""
 WATCHES_PER_CALL: Final = 200
 STREAM: Final = "ticks"
 POSITIONS: Final = "ticks:positions"
@@ -42,21 +43,23 @@ LISTEN_LOOK_S: Final = 0.5
 LISTEN_RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 NEWEST: Final = """
+local match, tonumber, call = string.match, tonumber, redis.call
 local function ids(value)
-  local trade, quote = string.match(value, '^{"trade_id":(%-?%d+),"quote_us":(%d+),')
+  local trade, quote = match(value, '^{"trade_id":(%-?%d+),"quote_us":(%d+),')
   if trade then return tonumber(trade), tonumber(quote) end
-  return tonumber(string.match(value, '^{"trade_id":(%-?%d+),') or '-2'), 0
+  return tonumber(match(value, '^{"trade_id":(%-?%d+),') or '-2'), 0
 end
 local function joined(trade_side, quote_side)
-  local trade, middle = string.match(trade_side, '^{"trade_id":(%-?%d+),"quote_us":%d+,(.-),"bid":')
-  local quote, rest = string.match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
+  local trade, middle = match(trade_side, '^{"trade_id":(%-?%d+),"quote_us":%d+,(.-),"bid":')
+  local quote, rest = match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
   return '{"trade_id":' .. trade .. ',"quote_us":' .. quote .. ',' .. middle .. ',' .. rest
 end
-local ttl, held, absent = ARGV[1], redis.call('MGET', unpack(KEYS)), 0
-for i = 1, #KEYS do
+local ttl, held, absent = ARGV[1], call('MGET', unpack(KEYS)), 0
+for i, key in ipairs(KEYS) do
   local new, old, prolongs = ARGV[i + 3], held[i], true
-  if not old then absent = absent + 1 end
-  if old and old ~= new then
+  if not old then
+    absent = absent + 1
+  elseif old ~= new then
     local new_trade, new_quote = ids(new)
     local old_trade, old_quote = ids(old)
     if old_trade > new_trade then
@@ -68,12 +71,12 @@ for i = 1, #KEYS do
     end
   end
   if prolongs then
-    redis.call('SET', KEYS[i], new, 'PX', ttl)
+    call('PSETEX', key, ttl, new)
   elseif new then
-    redis.call('SET', KEYS[i], new, 'KEEPTTL')
+    call('SET', key, new, 'KEEPTTL')
   end
 end
-if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+if ARGV[3] ~= '' then call('PUBLISH', ARGV[2], ARGV[3]) end
 return absent
 """
 """KEYS of values; ARGV: ms to live, channel, message or nothing, the values. See latest_values.newer_of."""
@@ -119,14 +122,26 @@ class LatestRedis:
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
     ) -> int:
         """See `ports.LatestStore`."""
+        named = [price.symbol for price in prices]
         absent = 0
-        named = [(price.symbol, price_bytes(price)) for price in prices]
-        for start in range(0, len(named), KEYS_PER_CALL):
-            part = named[start : start + KEYS_PER_CALL]
-            message = message_of(part) if publish else b""
-            absent += await self._put(
-                [f"price:{name}" for name, _ in part], [data for _, data in part], message
-            )
+        on_way: deque[asyncio.Task[int]] = deque()
+        try:
+            for start in range(0, len(prices), KEYS_PER_CALL):
+                names = named[start : start + KEYS_PER_CALL]
+                values = list(map(price_bytes, prices[start : start + KEYS_PER_CALL]))
+                message = message_of(zip(names, values, strict=True)) if publish else b""
+                # The server works on one part while the next is made here.
+                put = self._put([f"price:{name}" for name in names], values, message)
+                on_way.append(asyncio.ensure_future(put))
+                await asyncio.sleep(0)
+                if len(on_way) > 1:
+                    absent += await on_way.popleft()
+            while on_way:
+                absent += await on_way.popleft()
+        finally:
+            for task in on_way:
+                task.cancel()
+            await asyncio.gather(*on_way, return_exceptions=True)
         for start in range(0, len(levels), KEYS_PER_CALL):
             some = levels[start : start + KEYS_PER_CALL]
             await self._put([f"enigma:{each.symbol}" for each in some], list(map(levels_bytes, some)), b"")

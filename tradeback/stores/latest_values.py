@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -65,7 +66,7 @@ def levels_of(symbol: str, data: bytes) -> Levels | None:
         return None
 
 
-def message_of(prices: list[tuple[str, bytes]]) -> bytes:
+def message_of(prices: Iterable[tuple[str, bytes]]) -> bytes:
     """Kept values by symbol as one message: a JSON list of objects that begin with their symbol."""
     each = (b'{"symbol":%b,%b' % (orjson.dumps(name), data[1:]) for name, data in prices)
     return b"[%b]" % b",".join(each)
