@@ -23,6 +23,7 @@ from tradeback.api.market_watch import MarketWatchRoutes
 from tradeback.api.openapi import OpenApiRoutes
 from tradeback.api.packing import PACKER, Packer
 from tradeback.api.page import PageRoutes
+from tradeback.api.runner import Runner
 from tradeback.api.settlement_routes import SettlementRoutes
 from tradeback.api.stats import StatsRoutes
 from tradeback.api.udf import UdfRoutes, errors_as_udf
@@ -69,7 +70,7 @@ def make_app(context: ServingContext) -> web.Application:
 
 def make_runner(context: ServingContext) -> web.AppRunner:
     """A runner whose `server` makes aiohttp's protocols for the front, after `await runner.setup()`."""
-    return web.AppRunner(
+    return Runner(
         make_app(context),
         access_log=None,
         handle_signals=False,

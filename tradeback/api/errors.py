@@ -33,6 +33,11 @@ _CODES = {
 }
 
 
+def code_of(status: int) -> str:
+    """The code of an error that has no better one."""
+    return _CODES.get(status, "error")
+
+
 class ApiError(Exception):
     """An answer other than 2xx, raised by a handler. Never carries internals."""
 
@@ -77,8 +82,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        code = _CODES.get(error.status, "error")
-        response = error_response(error.status, code, _explain(request, error))
+        response = error_response(error.status, code_of(error.status), _explain(request, error))
         for name in ("Allow", "Retry-After", "Upgrade"):
             if name in error.headers:
                 response.headers[name] = error.headers[name]

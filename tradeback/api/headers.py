@@ -9,6 +9,8 @@ METHODS = "GET, HEAD, POST, DELETE"
 ASKED_HEADERS = "Authorization, Content-Type, If-None-Match"
 EXPOSED_HEADERS = "ETag, Location, Retry-After"
 PREFLIGHT_S = 600
+SERVER = "tradeback"
+"""Without versions: who looks for old ones shall not find them here."""
 _OF_HTML = (
     "Content-Security-Policy",
     "X-Frame-Options",
@@ -24,6 +26,7 @@ def protect(response: web.StreamResponse, *, private: bool) -> None:
     `private`: only whom a session names may have it, so no cache that several share may keep it.
     """
     headers = response.headers
+    headers["Server"] = SERVER
     for name in _OF_ALL:
         headers.setdefault(name, SECURITY_HEADERS[name])
     if response.content_type == "text/html":

@@ -256,7 +256,10 @@ def token_hash(token: str) -> str:
 
 def cleaned(text: str, characters_max: int) -> str:
     """What a client says of itself, fit for a column and a log line: bounded, nothing unprintable."""
-    kept = (
-        character if unicodedata.category(character)[0] != "C" else " " for character in text[:characters_max]
-    )
-    return "".join(kept).strip()
+    return "".join(map(_printable, text[:characters_max])).strip()
+
+
+def _printable(character: str) -> str:
+    """Itself, or a space for control characters and for line ends of any kind."""
+    category = unicodedata.category(character)
+    return " " if category[0] == "C" or category in ("Zl", "Zp") else character
