@@ -121,16 +121,17 @@ class Engine:
         if self._hub is not None:
             access.tell_workers = self._hub.tell_workers
         if self.config.redis.addr:
-            self._share_accounts(context, access, opened.accounts)
+            self._share(context, access, opened.accounts)
         await self._open_port(context, feed, access)
         self._bring_up = asyncio.create_task(self._come_up(context, feed, opened, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
             self._closing.append(_spin(loop))
 
-    def _share_accounts(self, context: ServingContext, access: Access, accounts: Accounts) -> None:
-        """Other nodes see our sessions and market watches, and we theirs."""
+    def _share(self, context: ServingContext, access: Access, accounts: Accounts) -> None:
+        """Other nodes see our sessions and market watches, and we theirs; others get our answers of bars."""
         from tradeback.stores.latest import open_latest
+        from tradeback.stores.latest_bars import SharedBars
         from tradeback.stores.latest_mirror import Mirror
 
         latest = open_latest(self.config, self.clock)
@@ -142,6 +143,10 @@ class Engine:
         self._closing.append(mirror.stop)
         context.components.append(mirror)
         context.collectors.append(mirror)
+        bars = SharedBars(latest, self.clock, self.config.redis.bars_ttl_s)
+        bars.start()
+        self._closing.append(bars.stop)
+        context.share_bars = bars.offer
 
     async def wait_stopped(self) -> None:
         """Until the engine cannot go on: raises what ended it."""

@@ -10,7 +10,7 @@ import numpy as np
 from tests.flow.running import Engine, running_engine, running_market, until
 from tests.servers.kinds import RedisServer
 from tests.servers.process import ask
-from tests.test_engine import engine_for
+from tests.test_engine import engine_for, status
 from tradeback.model.config import RedisConfig
 from tradeback.model.record import GAP, QUOTE, TRADE
 from tradeback.ops.clock import SystemClock
@@ -128,6 +128,12 @@ async def test_an_engine_that_is_alone_drains_itself(tmp_path: Path, redis_serve
             return len(await store.prices(SYMBOLS)) == len(SYMBOLS) and bool(await store.stream_positions())
 
         await until(there, "prices", WITHIN_S)
+
+        async def shared() -> bool:
+            assert await status(engine, "/symbols/BTCUSDT/bars?resolution=1s") == 200
+            return (await store.bars("BTCUSDT", "1s") or b"").startswith(b'{"bars":[')
+
+        await until(shared, "an answer of bars", WITHIN_S)
     finally:
         await engine.stop()
         await exchange.stop()

@@ -104,6 +104,8 @@ class ServingContext:
     """Sessions, limits and market watches; without it everybody may read everything."""
     session_of: Callable[[web.Request], str | None] = no_session
     """The session of a request that has passed the access middleware: its token's hash."""
+    share_bars: Callable[[str, str, bytes], None] | None = None
+    """Told of every answer of a symbol's newest bars (symbol, resolution, body), for other programs."""
     feed: FeedState | None = None
     components: list[HasHealth] = field(default_factory=list)
     reported: Callable[[], Iterable[ComponentHealth]] = field(default=tuple)

@@ -155,6 +155,8 @@ class MarketRoutes:
         if not unchanged(request, tag):
             (texts,) = await self._bars.text(window, objects_text)
             body = b'{"bars":[%s],"loading":%s}' % (b",".join(texts), b"true" if loading else b"false")
+            if from_us is None and to_us is None and self._context.share_bars is not None:
+                self._context.share_bars(symbol.symbol, RESOLUTIONS[resolution], body)
         return await request.app[PACKER].answer(request, body, tag=tag, cache=cache)
 
     @operation(
