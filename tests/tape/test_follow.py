@@ -108,6 +108,7 @@ def test_damage_is_cut_and_what_follows_it_too(tmp_path: Path) -> None:
 def test_the_author_begins_an_epoch(tmp_path: Path, at: int) -> None:
     fill(tmp_path, Place(E1, 1), 250)
     follow.turn(tmp_path, Place(E2, at))
+    assert follow.settle(tmp_path) == Place(E2, at)
     with Tape.open(tmp_path, CONFIG) as tape:
         assert (tape.epoch, tape.next_sequence, tape.notes) == (E2, at, ())
         tape.append(rows_of(30, 1_000))

@@ -226,6 +226,7 @@ class NatsBus:
             await self.client.publish(subject, payload, headers=headers)
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
+        not_cancelled()
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = "", pending_max: int = 65_536
@@ -266,6 +267,7 @@ class NatsBus:
             raise TimeoutError(f"no answer on {subject} within {timeout_s:g} s") from None
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
+        not_cancelled()
         return bytes(answer.data)
 
     async def _subscribe(
@@ -293,6 +295,7 @@ class NatsBus:
             await self.client.flush(FLUSH_S)
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
+        not_cancelled()
 
     # For those who need more than the role: JetStream.
 
@@ -318,6 +321,16 @@ class NatsBus:
             "readers_failed": self._calls.failed,
         }
         return ComponentHealth("bus", self._state, self._since_ns, self.last_error, None, details)
+
+
+def not_cancelled() -> None:
+    """Raise the CancelledError that nats-py has swallowed (its `_flush_pending` does), if it has.
+
+    Otherwise a task that is cancelled while it publishes would go on for ever. Not for what cleans up.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _abandon(client: Client) -> None:

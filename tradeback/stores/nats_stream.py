@@ -16,7 +16,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 from tradeback.model.config import NatsConfig
 from tradeback.model.errors import StoreError
-from tradeback.stores.bus_nats import NatsBus, explain
+from tradeback.stores.bus_nats import NatsBus, explain, not_cancelled
 
 CALL_S = 3.0
 """Longest wait for an answer of JetStream."""
@@ -124,6 +124,7 @@ class TapeStream:
             for name, payload in messages[:-1]:
                 await client.publish(self.subject, payload, headers=_headers(name, number))
                 number += 1
+            not_cancelled()
         except nats.errors.Error as error:
             raise StoreError(explain(error, self._bus.server)) from error
         name, payload = messages[-1]
@@ -148,7 +149,9 @@ class TapeStream:
     async def _call(self, call: Any) -> Any:
         try:
             async with asyncio.timeout(CALL_S + 0.5):
-                return await call
+                found = await call
+                not_cancelled()
+                return found
         except js.NotFoundError as error:
             raise _NotThere(str(error)) from error
         except js.APIError as error:

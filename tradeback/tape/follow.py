@@ -49,10 +49,7 @@ def begin(folder: Path, place: Place) -> None:
     """An empty tape whose first record has this place; what the folder held is removed."""
     with _locked(folder):
         _remove(list_segments(folder))
-        segment = Segment.named(folder, *place)
-        temporary = folder / f".{segment.path.name}.tmp"
-        os.close(create_segment(segment, time.time_ns(), temporary))
-        temporary.rename(segment.path)
+        _create(folder, place)
         _save(folder, [place], place.sequence)
         sync_folder(folder)
 
@@ -72,7 +69,9 @@ def turn(folder: Path, place: Place) -> None:
             shorten(kept[-1], place.sequence - kept[-1].first)
         history = [known for known in _epochs(kept, state) if known.sequence < place.sequence]
         synced_before = state.synced_before if state is not None else kept[0].first
+        _create(folder, place)
         _save(folder, [*history, place], min(place.sequence, synced_before))
+        sync_folder(folder)
 
 
 @contextmanager
@@ -84,6 +83,14 @@ def _locked(folder: Path) -> Iterator[None]:
         raise unwritable(folder, error) from error
     finally:
         os.close(descriptor)
+
+
+def _create(folder: Path, place: Place) -> None:
+    """The first segment of an epoch, still empty."""
+    segment = Segment.named(folder, *place)
+    temporary = folder / f".{segment.path.name}.tmp"
+    os.close(create_segment(segment, time.time_ns(), temporary))
+    temporary.rename(segment.path)
 
 
 def _whole(segments: tuple[Segment, ...], state: State | None) -> list[Segment]:
