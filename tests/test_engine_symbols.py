@@ -12,6 +12,7 @@ import pytest
 
 from tests.exchange.harness import until
 from tradeback.engine import Engine
+from tradeback.exchange.wanted import Wanted
 from tradeback.model.config import Config, ExchangeConfig, ServerConfig, TapeConfig
 from tradeback.model.record import TRADE, UNWATCHED, Rows
 from tradeback.ops.clock import SystemClock
@@ -91,6 +92,7 @@ async def test_a_watch_is_followed_at_once(tmp_path: Path, exchange: SimServer) 
             async with http.delete("/api/v1/marketwatch/SOLUSDT") as answer:
                 assert answer.status == 204
             await until(lambda: not symbol_of(engine, "SOLUSDT").is_active, 60)
+            await until(lambda: wanted_of(engine).went == 1, 60)
             async with http.get("/api/v1/symbols") as answer:
                 shown = {symbol["symbol"]: symbol["is_active"] for symbol in await answer.json()}
             assert shown == {"BTCUSDT": True, "ETHUSDT": True, "SOLUSDT": False}
@@ -105,6 +107,12 @@ async def test_a_watch_is_followed_at_once(tmp_path: Path, exchange: SimServer) 
 def ids_of(frame: bytes) -> set[int]:
     """The symbols of a version 1 frame."""
     return {number for number, _, _ in struct.iter_unpack("<Hdd", frame[6:])}
+
+
+def wanted_of(engine: Engine) -> Wanted:
+    assert engine.parts is not None
+    assert engine.parts.wanted is not None
+    return engine.parts.wanted
 
 
 def symbol_of(engine: Engine, name: str) -> Any:
@@ -142,3 +150,57 @@ async def test_a_symbol_that_is_configured_again(tmp_path: Path, exchange: SimSe
     assert [int(row["symbol_id"]) for row in rows[rows["kind"] == UNWATCHED]] == [eth.id]
     btc = rows["id"][(rows["symbol_id"] == 1) & (rows["kind"] == TRADE)]
     assert len(set(btc.tolist())) == len(btc)
+
+
+async def test_bars_are_the_exchanges_in_spite_of_a_time_away(tmp_path: Path, exchange: SimServer) -> None:
+    """Watched, dropped in the middle of all open bars, watched again: what went by comes from klines."""
+    path = "/api/v1/marketwatch/ETHUSDT"
+    async with engine_of(tmp_path, exchange, "BTCUSDT", watch_grace_s=0.05) as engine:
+        wanted = wanted_of(engine)
+        async with aiohttp.ClientSession(engine.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+            assert (await http.post(path)).status == 201
+            await learnt(engine, "ETHUSDT")
+            assert (await http.delete(path)).status == 204
+            await until(lambda: wanted.went == 1, 60)
+            away = trades(engine, "BTCUSDT")
+            await until(lambda: trades(engine, "BTCUSDT") > away + 100, 60)
+            assert (await http.post(path)).status == 201
+            await learnt(engine, "ETHUSDT")
+            exchange._tasks[0].cancel()  # the market stands still; REST answers on
+            await settled(engine)
+            for resolution in ("1m", "1h", "1d"):
+                await compare(http, exchange, "ETHUSDT", resolution)
+
+
+async def learnt(engine: Engine, name: str) -> None:
+    """The history is there (which takes seconds), and trades behind it."""
+    wanted = wanted_of(engine)
+    await until(lambda: wanted._learning, 60)
+    await until(lambda: not wanted._learning, 60)
+    before = trades(engine, name)
+    await until(lambda: trades(engine, name) > before + 20, 60)
+
+
+async def compare(http: aiohttp.ClientSession, exchange: SimServer, name: str, resolution: str) -> None:
+    """The newest bars, the open one among them, with the exchange's own."""
+    async with http.get(f"/api/v1/symbols/{name}/bars", params={"resolution": resolution}) as answer:
+        shown = {bar["time"]: bar for bar in (await answer.json())["bars"]}
+    query = {"symbol": name, "interval": resolution, "limit": "3"}
+    async with http.get(f"{exchange.rest_url}/api/v3/klines", params=query) as answer:
+        klines = [kline for kline in await answer.json() if kline[8]]
+    assert klines
+    for kline in klines:
+        bar = shown[kline[0] // 1_000]
+        held = [bar[key] for key in ("open", "high", "low", "close", "volume", "trade_count")]
+        truth = [float(word) for word in (*kline[1:6], kline[8])]
+        assert held == pytest.approx(truth), resolution
+
+
+async def settled(engine: Engine) -> None:
+    """The streams have ended: until everything under way is on the tape."""
+    assert engine.tape is not None
+    while True:
+        before = engine.tape.next_sequence
+        await asyncio.sleep(0.09)
+        if engine.tape.next_sequence == before:
+            return
