@@ -54,36 +54,10 @@ def edge(config_path: str | None, announce: bool, **options: Any) -> int:
 
 
 async def _serve(config: "Config", announce: bool) -> None:
-    """Sessions until a signal: one ends when the hub's tape goes on elsewhere, and the next begins there."""
-    import asyncio
-    from pathlib import Path
+    from tradeback.cli.race import show_progress, stop_signals
+    from tradeback.edge.serve import serve
 
-    from tradeback.cli.race import race, show_progress, stop_signals
-    from tradeback.edge.engine import Edge, prepare
-    from tradeback.edge.turn import Turn
-    from tradeback.ops.clock import SystemClock
-
-    stopping = stop_signals()
-    told, lost = False, ""
-    while not stopping.is_set():
-        await asyncio.to_thread(prepare, config)
-        engine = Edge(config, SystemClock(), lost)
-        engine.progress = show_progress
-        turn = None
-        try:
-            if await race(engine.start(), stopping.wait()) == 0:
-                config = _on_port(config, engine.url)
-                if not told:
-                    _greet(engine.url, announce)
-                told = True
-                await race(engine.wait_stopped(), stopping.wait())
-        except Turn as error:
-            turn = error
-        finally:
-            await engine.stop()
-        if turn is not None:
-            lost = turn.lost
-            await asyncio.to_thread(turn.apply, Path(config.data_dir) / "tape")
+    await serve(config, stop_signals(), lambda url: _greet(url, announce), show_progress)
 
 
 def _greet(url: str, announce: bool) -> None:
@@ -91,11 +65,3 @@ def _greet(url: str, announce: bool) -> None:
         click.echo(f'{{"http": "{url}"}}')
     else:
         click.echo(f"tradeback serves {url} (Ctrl-C stops)", err=True)
-
-
-def _on_port(config: "Config", url: str) -> "Config":
-    """The configuration with the port that was found, which the next session takes, too."""
-    import msgspec
-
-    port = int(url.rpartition(":")[2])
-    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, port=port))

@@ -6,6 +6,7 @@ what is derived from it; then feed and API go on with every batch that comes.
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from tradeback.feed.announce import announce
 from tradeback.feed.server import Feed
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
-from tradeback.model.errors import StartupError
+from tradeback.model.errors import StartupError, StoreError
 from tradeback.model.record import Rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops import memory
@@ -35,6 +36,8 @@ from tradeback.tape.reader import TapeReader
 if TYPE_CHECKING:
     from tradeback.edge.parts import EdgeParts
 
+CONNECT_S = 2.0
+"""How long a start waits for NATS before it goes on with what the last run knew."""
 AHEAD_ROWS_MAX = 1_000_000
 """A client that comes from another edge may have so many records that are not here yet."""
 
@@ -95,6 +98,8 @@ class Edge(Engine):
             self.progress(FIRST_COMPILE)
         loading = asyncio.create_task(asyncio.to_thread(_load_kernels))
         try:
+            with suppress(StoreError):
+                await bus.ready(CONNECT_S)
             await symbols.ask()
             await symbols.first()
         finally:
@@ -120,7 +125,8 @@ class Edge(Engine):
         context.not_ready = lambda: [
             hub.last_error or f"catching up with the hub, at record {tape.next_sequence}"
         ]
-        if not await self._follow(hub, symbols):
+        is_empty = tape.next_sequence == tape.oldest_sequence
+        if not await self._follow(hub, symbols, tape_is_empty=is_empty):
             return
         rest = HubRest(bus, config.nats.node, self.clock)
         adoption = Adoption(rest, series, tape, self._log)
@@ -161,8 +167,11 @@ class Edge(Engine):
 
         self._closing.append(end)
 
-    async def _follow(self, hub: HubTape, symbols: HubSymbols) -> bool:
-        """Begin to follow; back when the stream's end is reached. False: it ended before that."""
+    async def _follow(self, hub: HubTape, symbols: HubSymbols, *, tape_is_empty: bool) -> bool:
+        """Begin to follow; back when the stream's end is reached, or cannot be and there is a tape to serve.
+
+        False: following has ended before that.
+        """
         tasks = [asyncio.create_task(hub.run()), asyncio.create_task(symbols.watch())]
         for task in tasks:
             task.add_done_callback(self._on_end)
@@ -173,10 +182,12 @@ class Edge(Engine):
             await asyncio.gather(*tasks, return_exceptions=True)
 
         self._closing.append(end)
-        waiting = asyncio.create_task(hub.caught_up.wait())
-        await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        return hub.caught_up.is_set()
+        events = [hub.caught_up] if tape_is_empty else [hub.caught_up, hub.unreachable]
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        await asyncio.wait({*waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+        return any(event.is_set() for event in events)
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:
         error = None if task.cancelled() else task.exception()

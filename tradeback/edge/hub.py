@@ -8,7 +8,6 @@ stream, which holds the tape in its order. So it does not matter what of the liv
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from typing import Protocol
 
 from tradeback.edge.turn import Turn
@@ -26,7 +25,7 @@ from tradeback.tape.follow import Place
 from tradeback.wire.v2_exact import ExactCodec, Stretch, position_of
 from tradeback.wire.v2_frame import WireError
 
-CONNECT_S = 5.0
+CONNECT_S = 1.0
 RETRY_S = 0.5
 POLL_S = 0.5
 """How often the stream is asked whether it has more than what came live."""
@@ -63,6 +62,8 @@ class HubTape:
         self.node = config.node
         self.caught_up = asyncio.Event()
         """The tape has reached the stream's end once."""
+        self.unreachable = asyncio.Event()
+        """The stream could not be read, at least once."""
         self.stream = TapeStream(bus, config)
         self.last_error: str | None = None
         self._bus, self._tape, self._epochs, self._take = bus, tape, epochs, take
@@ -242,6 +243,7 @@ class HubTape:
         self.last_error = None
 
     def _failed(self, words: str) -> None:
+        self.unreachable.set()
         if words != self.last_error:
             self._log.warning("the hub's tape cannot be read", node=self.node, reason=words)
         self.last_error = words
@@ -284,10 +286,3 @@ class HubTape:
                 ("damaged", self.damaged, "Batches that could not be used."),
             ),
         )
-
-
-async def cancelled(task: "asyncio.Task[None]") -> None:
-    """End a task."""
-    task.cancel()
-    with suppress(asyncio.CancelledError, Turn, StoreError):
-        await task

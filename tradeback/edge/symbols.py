@@ -18,6 +18,7 @@ ASK_S = 3.0
 AGAIN_S = 10.0
 """How often the hub is asked: for what has changed, and whether it is there."""
 SOON_S = 0.5
+"""How soon it is asked again when it did not answer."""
 _FIELDS = (
     "id", "symbol", "base_currency", "quote_currency", "is_active", "tick_size", "step_size", "min_notional"
 )  # fmt: skip
@@ -43,7 +44,7 @@ class HubSymbols:
     async def watch(self) -> None:
         """Ask now and then, for ever."""
         while True:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S if self.last_error is None else SOON_S)
             await self.ask()
 
     async def know(self, ids: set[int]) -> None:

@@ -1,0 +1,63 @@
+"""One edge after the other on the same folder and port: each ends when the hub's tape goes on elsewhere."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tradeback.edge.engine import Edge, prepare
+from tradeback.edge.turn import Turn
+from tradeback.model.config import Config
+from tradeback.ops.clock import SystemClock
+
+
+async def serve(
+    config: Config,
+    stopping: asyncio.Event,
+    on_open: Callable[[str], None],
+    progress: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Until `stopping` is set. `on_open` gets the address once. Raises what ends an engine for good."""
+    opened, lost = False, ""
+    while not stopping.is_set():
+        await asyncio.to_thread(prepare, config)
+        engine = Edge(config, SystemClock(), lost)
+        engine.progress = progress
+        turn = None
+        try:
+            if await _until(engine.start(), stopping):
+                config = _on_port(config, engine.url)
+                if not opened:
+                    on_open(engine.url)
+                opened = True
+                await _until(engine.wait_stopped(), stopping)
+        except Turn as error:
+            turn = error
+        finally:
+            await engine.stop()
+        if turn is not None:
+            lost = turn.lost
+            await asyncio.to_thread(turn.apply, Path(config.data_dir) / "tape")
+
+
+async def _until(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bool:
+    """Until `work` has ended (True; its error is raised) or `stopping` is set."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks[0] not in done:
+        return False
+    tasks[0].result()
+    return True
+
+
+def _on_port(config: Config, url: str) -> Config:
+    """The configuration with the port that was found, which the next engine takes, too."""
+    port = int(url.rpartition(":")[2])
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, port=port))
