@@ -40,9 +40,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _compare(
-    peers: Sequence[Peer], runs: Sequence[Run], environment: Path, places: tuple[Place, Place]
-) -> tables.Outcomes:
+def _places(run: Run, granted: bool) -> tuple[Place, Place]:
+    own, other = machine.cores()
+    return Place(own, granted and run.real_time), Place(other, granted and run.real_time)
+
+
+def _compare(peers: Sequence[Peer], runs: Sequence[Run], environment: Path, granted: bool) -> tables.Outcomes:
     """All runs of all peers. Each is told as it ends, so that one sees what works while it goes on."""
     outcomes: dict[tuple[str, str], Outcome] = {}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -51,6 +54,7 @@ def _compare(
         for peer in peers:
             for run in runs:
                 progress.update(bar, description=f"{peer.title}: {run.title}")
+                places = _places(run, granted)
                 outcome = outcomes[peer.key, run.key] = measure(peer, run, environment.absolute(), places)
                 progress.advance(bar)
                 if outcome.reason:
@@ -90,11 +94,12 @@ def main(argv: Sequence[str]) -> int:
         return MISUSED
     peers = [peer for peer in PEERS if not given.names or peer.key in given.names]
     runs = [run.scaled(QUICK) if given.quick else run for run in RUNS]
-    own, other = map(Place, machine.cores())
     with eager() as granted:
-        outcomes = _compare(peers, runs, given.environment, (own, other))
+        outcomes = _compare(peers, runs, given.environment, granted)
     reports = [tables.speed(peers, outcomes), tables.cut(peers, outcomes)]
-    if not granted:
+    if granted:
+        reports[0].notes.append("Latencies and cuts are of real-time tasks, floods of preferred ones.")
+    else:
         reports[0].notes.append("Without priority: other work on the machine shows in the p99.")
     for report in reports:
         print(as_text(report), end="\n\n")

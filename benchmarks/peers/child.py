@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 POLL_S = 0.02
+STEADY_S_MAX = 15.0
 QUIET, FAILED = 3, 4
 """Exit codes: nothing ever came; the peer gave up."""
 
@@ -66,6 +67,8 @@ class Record:
         """What the user was told of breaks: [kind, wall clock in ns, words]."""
         self.gaps: list[list[Any]] = []
         """Ids that the user was told of: [symbol, state, first id, last id, still missing]."""
+        self.steady = True
+        """A peer that works otherwise at first sets it to False until it does not any more."""
         self._keeps = not task.count_only
 
     def trade(self, symbol: str, trade_id: int) -> None:
@@ -163,6 +166,9 @@ def _watch(task: Task, record: Record, versions: Mapping[str, str]) -> None:
         if time.monotonic() > patience:
             print(f"nothing came in {task.quiet_s:.0f} s", file=sys.stderr, flush=True)
             os._exit(QUIET)
+        time.sleep(POLL_S)
+    patience = time.monotonic() + STEADY_S_MAX
+    while not record.steady and time.monotonic() < patience:
         time.sleep(POLL_S)
     time.sleep(task.warm_s)
     begin = _Glance(record, pids)

@@ -59,8 +59,9 @@ def _note(payload: bytes, at_ns: int, found: Sendings) -> None:
 def follow(pipe: Pipe, place: Place, ws_endpoint: str, streams: list[str]) -> None:
     """Say `ready` when connected; read until something is said, then answer with the Sendings."""
     place.take()
-    # A batch task pushes nobody aside when it wakes up: the simulator finishes its sends first.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if not place.real_time:
+        # A batch task pushes nobody aside when it wakes up: the simulator finishes its sends first.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     target = f"/stream?streams={'/'.join(streams)}&timeUnit=MICROSECOND"
     wire = connect(urlsplit(ws_endpoint).port or 80, target)
     wire.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)

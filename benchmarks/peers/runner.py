@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine, EngineError
 from benchmarks.peers import account as accounts
+from benchmarks.peers.child import STEADY_S_MAX
 from benchmarks.peers.place import Place
 from benchmarks.peers.plan import Peer, Run
 from benchmarks.peers.reference import Sendings, follow
@@ -81,7 +82,7 @@ def _child(peer: Peer, python: Path, task: Mapping[str, Any], place: Place) -> d
     with tempfile.TemporaryDirectory(prefix="tradeback-peer-") as name:
         folder = Path(name)
         result, log = folder / "result.json", folder / "log"
-        seconds = START_S_MAX + QUIET_S + task["warm_s"] + task["seconds"]
+        seconds = START_S_MAX + QUIET_S + STEADY_S_MAX + task["warm_s"] + task["seconds"]
         with log.open("w") as out:
             process = subprocess.Popen(
                 [str(python), "-m", peer.module, json.dumps({**task, "result": str(result)})],
@@ -117,7 +118,9 @@ def _engine(stack: ExitStack, run: Run, simulator: Simulator, place: Place) -> d
     engine.wait_ready()
     if not run.faults:
         engine.wait_history(HISTORY_S_MAX)
-    return {"url": f"http://127.0.0.1:{engine.port}", "beside": engine.family()}
+    family = engine.family()
+    place.give(family["engine"])  # not the supervisor and the recorder: nobody waits for those
+    return {"url": f"http://127.0.0.1:{engine.port}", "beside": family}
 
 
 def _accounts(peer: Peer, simulator: Simulator, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,12 @@ def _speed_notes(peers: Sequence[Peer], outcomes: Outcomes) -> list[str]:
         f"frame on. Percentiles are medians over {SLICES} parts of the run.",
     ]
     notes += [f"{peer.title}: {note}" for peer in peers for note in peer.notes]
+    own = outcomes.get(("tradeback", CALM.key))
+    if own is not None and own.result:
+        parts = ", ".join(
+            f"{'client' if name == 'peer' else name} {mb:.0f}" for name, mb in own.result["rss_mb"].items()
+        )
+        notes.append(f"tradeback's MB by process at 2,000/s: {parts}; what they share is counted in each.")
     ccxt = outcomes.get(("ccxt", FLOOD.key))
     if ccxt is not None and ccxt.result:
         decoded = ccxt.result["quotes"] + ccxt.result["conflated"]
@@ -170,7 +176,7 @@ def cut(peers: Sequence[Peer], outcomes: Outcomes) -> Report:
 
 
 def _cut_notes(peer: Peer, counted: Mapping[str, Any]) -> list[str]:
-    notes = []
+    notes = list(peer.cut_notes)
     if peer.takes == "aggTrade":
         notes.append(
             f"received are aggregates; {counted['lost_ids']:,} of them lost, which merged the trades shown."
