@@ -1,6 +1,7 @@
 """exchange.wanted: market watches decide what is subscribed; simulated exchange, real registry."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,14 +36,15 @@ class Ids:
     """The registry, which may be away."""
 
     def __init__(self, registry: RegistrySqlite) -> None:
-        self.registry, self.away = registry, False
+        self.registry = registry
+        self.away: Exception | None = None
 
     async def all_symbols(self) -> list[Symbol]:
         return await self.registry.all_symbols()
 
     async def assign_ids(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
-        if self.away:
-            raise StoreError("the registry is away")
+        if self.away is not None:
+            raise self.away
         return await self.registry.assign_ids(records)
 
 
@@ -209,7 +211,10 @@ async def test_one_that_nobody_watches_goes_and_comes_again_without_a_gap(tmp_pa
         before = len(world.trades(new))
         await until(lambda least=world.desk.count + 1_500: world.desk.count > least, 30)  # type: ignore[misc]
         assert len(world.trades(new)) == before, "nothing comes of what nobody wants"
+        failures, world.ids.away = world.wanted.failures, StoreError("away for a moment")
         world.watched = {new}
+        await until(lambda: world.wanted.failures > failures + 3, 30)
+        world.ids.away = None
         await until(lambda: len(world.trades(new)) > before + 5, 30)
         assert world.is_active(new)
         assert world.id_of(new) == number
@@ -304,11 +309,13 @@ async def test_stores_that_are_away_change_nothing(tmp_path: Path) -> None:
         assert new in world.carried()
         assert world.wanted.health().state == "degraded"
         assert "MySQL is away" in str(world.wanted.health().last_error)
-        world.ids.away, world.watched = True, {other}
+        world.ids.away, world.watched = StoreError("the registry is away"), {other}
         await until(lambda: "the registry is away" in str(world.wanted.health().last_error), 30)
         assert new in world.carried(), "nothing goes that the registry has not written down"
         assert world.desk.symbols.find(other) is None
-        world.ids.away = False
+        world.ids.away = sqlite3.OperationalError("database or disk is full")
+        await until(lambda: "disk is full" in str(world.wanted.health().last_error), 30)
+        world.ids.away = None
         await until(lambda: other in world.learnt, 30)
         await until(lambda: world.carried() == {*world.names[:CONFIGURED], other}, 30)
         await until(lambda: world.wanted.health().state == "ok", 30)

@@ -39,6 +39,8 @@ CARRY_WAIT_S = 10.0
 """How long a round waits until new streams are acknowledged; lines that are down bring them later."""
 AT_ONCE = 16
 """Symbols made known before the loop may look at the lines again: about half a millisecond."""
+LEFT_OVER_AT_ONCE = 200
+"""Symbols of an earlier run that are written down as not followed in one round."""
 SHOWN_MAX = 10
 
 Source = Callable[[], Awaitable[Iterable[str]]]
@@ -93,6 +95,8 @@ class Wanted:
         self.waiting: tuple[str, ...] = ()
         """Watched symbols whose description or id has not come yet."""
         self.came = self.went = self.readings = self.failures = 0
+        self._returning: set[int] = set()
+        """Symbols that come again, whose record UNWATCHED is on the tape already."""
         self._is_tidy = False
         """What an earlier run has left is written down as not followed."""
         self._error: str | None = None
@@ -148,11 +152,11 @@ class Wanted:
         error = await self._read()
         left = False
         try:
+            left = await self._follow()
             if not self._is_tidy and self._knows_all:
                 self._is_tidy = await self._retire_left_over()
-            left = await self._follow()
-        except (ExchangeError, StoreError, TapeError, TimeoutError) as failure:
-            error = error or str(failure) or "the registry does not answer"
+        except (ExchangeError, StoreError, TapeError) as failure:
+            error = error or str(failure)
         self.failures += error is not None
         self._note(error)
         return left and error is None
@@ -211,13 +215,24 @@ class Wanted:
     async def _assign(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
         """The symbols with their ids, as far as the registry gives them now."""
         held = (self._symbols.find(record.symbol) for record in records)
-        returning = [symbol.id for symbol in held if symbol is not None and not symbol.is_active]
+        away = {symbol.id for symbol in held if symbol is not None and not symbol.is_active}
+        returning = sorted(away - self._returning)
         if returning:
             await self._intake.flowing()
             self._intake.begin_anew(returning, self._clock.wall_ns())
             await self._intake.flowing()
-        async with asyncio.timeout(ID_WAIT_S):
-            return await self._ids.assign_ids(records)
+            self._returning |= away
+        return await self._write(records)
+
+    async def _write(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
+        """Descriptions into the registry; StoreError when it refuses or does not answer."""
+        try:
+            async with asyncio.timeout(ID_WAIT_S):
+                return await self._ids.assign_ids(records)
+        except TimeoutError:
+            raise StoreError("the registry does not answer") from None
+        except Exception as error:  # the boundary to a store: whatever it raises, the streams go on
+            raise StoreError(f"the registry takes no symbols: {error}") from error
 
     async def _subscribe(self, symbols: Sequence[Symbol]) -> None:
         """Everyone who will see their records knows them first."""
@@ -229,6 +244,7 @@ class Wanted:
                 await asyncio.sleep(0)
         self._tell(symbols)
         names = [symbol.symbol for symbol in symbols]
+        self._returning -= {symbol.id for symbol in symbols}
         self._carried.update(dict.fromkeys(self._pool.add(names)))
         self.came += len(names)
         self._log.info("symbols subscribed", symbols=len(names), names=names[:SHOWN_MAX])
@@ -270,20 +286,21 @@ class Wanted:
         """Write down that these are not followed any more; those for which the registry has taken it."""
         held = (self._symbols.find(name) for name in names)
         records = [record_of(symbol)._replace(is_active=False) for symbol in held if symbol is not None]
-        async with asyncio.timeout(ID_WAIT_S):
-            retired = [symbol for symbol in await self._ids.assign_ids(records) if not symbol.is_active]
+        retired = [symbol for symbol in await self._write(records) if not symbol.is_active]
         for symbol in retired:
             self._symbols.put(symbol)
         return [symbol.symbol for symbol in retired]
 
     async def _retire_left_over(self) -> bool:
-        """Symbols that an earlier run followed, and this one does not. True when all are written down."""
+        """Some of the symbols that an earlier run followed, and this one does not. True when none is left."""
         names = [
             symbol.symbol
             for symbol in self._symbols
             if symbol.is_active and symbol.symbol not in self._configured | self._watched
         ]
-        return not names or len(await self._retire(names)) == len(names)
+        if names:
+            await self._retire(names[:LEFT_OVER_AT_ONCE])
+        return not names
 
     # What operators see.
 
