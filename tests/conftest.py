@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from tests.servers.fixtures import (
     _servers_heal,
@@ -15,6 +16,10 @@ from tests.servers.fixtures import (
 from tradeback import settings
 
 __all__ = ["_servers_heal", "influx_server", "mariadb_server", "nats_server", "redis_server"]
+
+hypothesis_settings.register_profile("any_machine", deadline=None)
+hypothesis_settings.load_profile("any_machine")
+"""How long an example takes says how busy the machine is."""
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -78,8 +78,12 @@ async def test_a_broken_header_is_400_and_no_news(caplog: pytest.LogCaptureFixtu
     assert not caplog.records
 
 
-async def test_the_root_lists_what_there_is() -> None:
-    async with world() as running, aiohttp.ClientSession() as session, session.get(running.http) as answer:
+async def test_the_api_lists_what_there_is() -> None:
+    async with (
+        world() as running,
+        aiohttp.ClientSession() as session,
+        session.get(f"{running.http}/api/v1") as answer,
+    ):
         assert answer.status == 200
         text = await answer.text()
     for path in ("/api/v1/symbols/{symbol}/bars", "/api/v1/ws", "/metrics", "/health/ready"):
