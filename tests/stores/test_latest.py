@@ -16,6 +16,8 @@ from tradeback.model.config import Config, RedisConfig
 from tradeback.model.errors import StartupError, StoreError
 from tradeback.stores.latest import latest_redis, open_latest
 from tradeback.stores.latest_memory import LatestMemory
+from tradeback.stores.latest_redis import LatestRedis
+from tradeback.stores.latest_values import price_bytes
 from tradeback.stores.ports import LatestStore, Levels, Price, SharedSession, StreamBatch, StreamSymbol
 
 QUICK = {"price_ttl_s": 0.2, "bars_ttl_s": 0.2}
@@ -97,6 +99,32 @@ async def test_what_is_newer_wins_each_part_for_itself(store: LatestStore) -> No
     assert await after(unquoted, new) == unquoted._replace(bid=new.bid, ask=new.ask, quote_us=200)
     quoted_only = Price("", None, 7.0, 8.0, None, 1, -1, 900)
     assert await after(quoted_only, old) == old._replace(bid=7.0, ask=8.0, quote_us=900)
+
+
+async def test_what_is_newer_wins_whoever_writes_and_however_late(redis_server: RedisServer) -> None:
+    """Two engines, and a flush that a hung server finds in its buffer after later ones."""
+    ask(redis_server.port, b"FLUSHALL\r\n")
+    one, two = (LatestRedis(redis_config(redis_server), SystemTime()) for _ in range(2))
+    try:
+        for number in range(1, 6):
+            await one.put_prices([price("A", number, number)])
+        await two.put_prices([price("A", 9, 9)])
+        await one.put_prices([price("A", 7, 7)])
+        assert (await one.prices(["A"]))["A"].trade_id == 9
+        await one.put_prices([price("A", 10, 10)])
+        await two.put_prices([price("A", 9, 9)])
+        assert (await one.prices(["A"]))["A"].trade_id == 10
+        await one.put_prices([price("A", 11, 11)])
+        await one.put_prices([price("A", 12, 12)])
+        late = one._token, one._number - 1, 1
+        await one._put(["price:A"], [price_bytes(price("A", 11, 11))], b"", late)
+        assert (await one.prices(["A"]))["A"].trade_id == 12
+        ask(redis_server.port, b"DEL prices:writer\r\n")
+        await one._put(["price:A"], [price_bytes(price("A", 11, 11))], b"", late)
+        assert (await one.prices(["A"]))["A"].trade_id == 12
+    finally:
+        await one.close()
+        await two.close()
 
 
 async def test_ids_of_any_size_are_compared_as_numbers(store: LatestStore) -> None:
@@ -206,15 +234,15 @@ async def test_watches_nobody_vouches_for_expire(kind: str, request: pytest.Fixt
     clock = SystemTime()
     found: LatestStore = LatestMemory(clock, watch_ttl_s=0.1)
     if kind == "redis":
-        from tradeback.stores.latest_redis import LatestRedis
-
         server: RedisServer = request.getfixturevalue("redis_server")
         ask(server.port, b"FLUSHALL\r\n")
         found = LatestRedis(redis_config(server), clock, watch_ttl_s=0.1)
-    await found.put_watches({"user:1": ["A"]})
-    await gone(found.watched_by_all)
-    assert await found.watch("user:1") == []
-    await found.close()
+    try:
+        await found.put_watches({"user:1": ["A"]})
+        await gone(found.watched_by_all)
+        await gone(lambda: found.watch("user:1"))
+    finally:
+        await found.close()
 
 
 async def test_bars(store: LatestStore) -> None:

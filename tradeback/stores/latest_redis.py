@@ -6,6 +6,7 @@ one script too, so that a batch that is repeated stands in the stream once.
 """
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,9 @@ from tradeback.stores.redis_client import RedisClient
 KEYS_PER_CALL: Final = 250
 """Of one script: other clients of the server wait meanwhile, a millisecond."""
 WATCHES_PER_CALL: Final = 200
+WRITER: Final = "prices:writer"
+NO_ORDER: Final = ("", 0, 0)
+NO_RANK: Final = (-2, -1)
 STREAM: Final = "ticks"
 POSITIONS: Final = "ticks:positions"
 STREAM_SYMBOLS: Final = "ticks:symbols"
@@ -44,42 +48,63 @@ LISTEN_RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 NEWEST: Final = """
 local match, tonumber, call = string.match, tonumber, redis.call
-local function ids(value)
-  local trade, quote = match(value, '^{"trade_id":(%-?%d+),"quote_us":(%d+),')
-  if trade then return tonumber(trade), tonumber(quote) end
-  return tonumber(match(value, '^{"trade_id":(%-?%d+),') or '-2'), 0
-end
-local function joined(trade_side, quote_side)
-  local trade, middle = match(trade_side, '^{"trade_id":(%-?%d+),"quote_us":%d+,(.-),"bid":')
-  local quote, rest = match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
-  return '{"trade_id":' .. trade .. ',"quote_us":' .. quote .. ',' .. middle .. ',' .. rest
-end
-local ttl, held, absent = ARGV[1], call('MGET', unpack(KEYS)), 0
-for i, key in ipairs(KEYS) do
-  local new, old, prolongs = ARGV[i + 3], held[i], true
-  if not old then
-    absent = absent + 1
-  elseif old ~= new then
-    local new_trade, new_quote = ids(new)
-    local old_trade, old_quote = ids(old)
-    if old_trade > new_trade then
-      prolongs = false
-      if old_quote >= new_quote then new = nil else new = joined(old, new) end
-    elseif old_quote > new_quote then
-      prolongs = false
-      new = joined(new, old)
-    end
+local ttl, count, number = ARGV[1], #KEYS - 1, tonumber(ARGV[5])
+local absent, in_order = 0, false
+if number > 0 then
+  local token, last = match(call('GET', KEYS[1]) or '', '^(.*):(%d+)$')
+  in_order = token == ARGV[4] and tonumber(last) <= number and ARGV[6] == '1'
+  if token ~= ARGV[4] or tonumber(last) < number then
+    call('PSETEX', KEYS[1], ttl, ARGV[4] .. ':' .. ARGV[5])
   end
-  if prolongs then
-    call('PSETEX', key, ttl, new)
-  elseif new then
-    call('SET', key, new, 'KEEPTTL')
+end
+if in_order then
+  absent = count - call('EXISTS', unpack(KEYS, 2))
+  for i = 1, count do call('PSETEX', KEYS[i + 1], ttl, ARGV[i + 6]) end
+else
+  local function ids(value)
+    local trade, quote = match(value, '^{"trade_id":(%-?%d+),"quote_us":(%d+),')
+    if trade then return tonumber(trade), tonumber(quote) end
+    return tonumber(match(value, '^{"trade_id":(%-?%d+),') or '-2'), 0
+  end
+  local function joined(trade_side, quote_side)
+    local trade, middle = match(trade_side, '^{"trade_id":(%-?%d+),"quote_us":%d+,(.-),"bid":')
+    local quote, rest = match(quote_side, '"quote_us":(%d+),.-,("bid":.*)$')
+    return '{"trade_id":' .. trade .. ',"quote_us":' .. quote .. ',' .. middle .. ',' .. rest
+  end
+  local held = call('MGET', unpack(KEYS, 2))
+  for i = 1, count do
+    local key, new, old, prolongs = KEYS[i + 1], ARGV[i + 6], held[i], true
+    if not old then
+      absent = absent + 1
+    elseif old ~= new then
+      local new_trade, new_quote = ids(new)
+      local old_trade, old_quote = ids(old)
+      if old_trade > new_trade then
+        prolongs = false
+        if old_quote >= new_quote then new = nil else new = joined(old, new) end
+      elseif old_quote > new_quote then
+        prolongs = false
+        new = joined(new, old)
+      end
+    end
+    if prolongs then
+      call('PSETEX', key, ttl, new)
+    elseif new then
+      call('SET', key, new, 'KEEPTTL')
+    end
   end
 end
 if ARGV[3] ~= '' then call('PUBLISH', ARGV[2], ARGV[3]) end
 return absent
 """
-"""KEYS of values; ARGV: ms to live, channel, message or nothing, the values. See latest_values.newer_of."""
+"""KEYS: last writer, then of values. ARGV: ms to live, channel, message or nothing, writer, number of the
+flush (0: of something that has no writer), whether it is in order, the values.
+
+Every value is compared with the one that is kept (latest_values.newer_of), unless the writer is the one that
+wrote last, this flush comes behind that one, and the writer says that it holds nothing older: then all
+there is was written by it, and is older. A flush that lay in the buffer of a hung server, a repetition or a
+second engine never meets all three.
+"""
 
 APPEND: Final = """
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -106,6 +131,9 @@ class LatestRedis:
         self._clock, self._config = clock, config
         self._price_ttl_ms, self._bars_ttl_ms = int(config.price_ttl_s * 1e3), int(config.bars_ttl_s * 1e3)
         self._watch_ttl_ms = int(watch_ttl_s * 1e3)
+        self._token, self._number = secrets.token_hex(8), 0
+        self._ranks: dict[str, tuple[int, int]] = {}
+        """Newest trade and quote of each symbol that was put here."""
         self._newest: Any = None
         self._append: Any = None
         self._closed = asyncio.Event()
@@ -123,6 +151,8 @@ class LatestRedis:
     ) -> int:
         """See `ports.LatestStore`."""
         named = [price.symbol for price in prices]
+        self._number += 1
+        order = self._token, self._number, int(self._is_in_order(prices))
         absent = 0
         on_way: deque[asyncio.Task[int]] = deque()
         try:
@@ -131,7 +161,7 @@ class LatestRedis:
                 values = list(map(price_bytes, prices[start : start + KEYS_PER_CALL]))
                 message = message_of(zip(names, values, strict=True)) if publish else b""
                 # The server works on one part while the next is made here.
-                put = self._put([f"price:{name}" for name in names], values, message)
+                put = self._put([f"price:{name}" for name in names], values, message, order)
                 on_way.append(asyncio.ensure_future(put))
                 await asyncio.sleep(0)
                 if len(on_way) > 1:
@@ -144,14 +174,29 @@ class LatestRedis:
             await asyncio.gather(*on_way, return_exceptions=True)
         for start in range(0, len(levels), KEYS_PER_CALL):
             some = levels[start : start + KEYS_PER_CALL]
-            await self._put([f"enigma:{each.symbol}" for each in some], list(map(levels_bytes, some)), b"")
+            keys = [f"enigma:{each.symbol}" for each in some]
+            await self._put(keys, list(map(levels_bytes, some)), b"", NO_ORDER)
         return absent
 
-    async def _put(self, keys: list[str], values: list[bytes], message: bytes) -> int:
+    def _is_in_order(self, prices: Sequence[Price]) -> bool:
+        """Whether none of them is older than what was put here before."""
+        ranks, in_order = self._ranks, True
+        for price in prices:
+            trade_id, quote_us = ranks.get(price.symbol, NO_RANK)
+            if price.trade_id < trade_id or price.quote_us < quote_us:
+                in_order = False
+            else:
+                ranks[price.symbol] = price.trade_id, price.quote_us
+        return in_order
+
+    async def _put(
+        self, keys: list[str], values: list[bytes], message: bytes, order: tuple[str, int, int]
+    ) -> int:
         def work(client: Any) -> Any:
             if self._newest is None:
                 self._newest = client.register_script(NEWEST)
-            return self._newest(keys, [self._price_ttl_ms, PRICES_CHANNEL, message, *values], client)
+            head = [self._price_ttl_ms, PRICES_CHANNEL, message, *order]
+            return self._newest([WRITER, *keys], [*head, *values], client)
 
         return int(await self.client.run(work))
 
