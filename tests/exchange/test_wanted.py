@@ -12,9 +12,10 @@ import pytest
 
 from tests.exchange.harness import CLOCK, QUICK, Desk, Logbook, desk, samples, until
 from tests.exchange.test_pool import all_up, run_of
-from tests.exchange.test_pool_symbols import at_work
+from tests.exchange.test_pool_symbols import FASTER, at_work
 from tradeback.derive.completeness import Completeness
 from tradeback.derive.state import Derived
+from tradeback.exchange import requests
 from tradeback.exchange.catalogue import Catalogue
 from tradeback.exchange.rest import Rest
 from tradeback.exchange.stall_watch import StallWatch
@@ -30,6 +31,11 @@ from tradeback.stores.ports import SymbolRecord
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 CONFIGURED = 2
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PACE_PERIOD_S", requests.PACE_PERIOD_S / FASTER)
 
 
 class Ids:
@@ -142,7 +148,8 @@ async def engine(
 ) -> AsyncIterator[World]:
     """Lines and `Wanted` at work. In the same folder again: after a restart."""
     folder.mkdir(exist_ok=True)
-    server = await SimServer.start(Synthetic(symbols, 2_000.0, seed=4), SimConfig(start_after_streams=6))
+    rules = SimConfig(start_after_streams=6, life_rate=FASTER)
+    server = await SimServer.start(Synthetic(symbols, 2_000.0, seed=4), rules)
     registry = RegistrySqlite(folder / "registry.sqlite")
     with desk(folder, symbols=()) as made:
         # What an earlier run has left is no business of this reader.
@@ -360,8 +367,8 @@ async def test_many_at_once_while_others_stream(tmp_path: Path) -> None:
     """Two hundred symbols come and go by the watches; the configured ones lose nothing."""
     async with engine(tmp_path, 210) as world:
         moving = world.names[CONFIGURED:202]
-        for number in range(6):
-            world.watched = set(moving[number * 20 : 200 if number == 3 else number * 20 + 60])
+        for number in range(4):
+            world.watched = set(moving[number * 20 : 200 if number == 2 else number * 20 + 60])
             wanted = {*world.names[:CONFIGURED], *world.watched}
             world.wanted.changed()
             await until(lambda wanted=wanted: world.carried() == wanted, 60)  # type: ignore[misc]
