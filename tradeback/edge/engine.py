@@ -93,6 +93,8 @@ class Edge(Engine):
         if self._lost:
             context.components.append(Lost(self._lost, self.clock.wall_ns()))
         context.not_ready = lambda: [bus.last_error or symbols.last_error or "waiting for the hub's symbols"]
+        if config.influx.url:
+            self._log.warning("an edge writes to no server: INFLUX_URL means nothing here")
         await bus.start()
         if not kernel_cache.is_warm():
             self.progress(FIRST_COMPILE)

@@ -143,6 +143,6 @@ def nats_drains(
     wanted = levels if config.feature.enigma_enabled else None
     drains.append(drain("prices", folded, PricesTarget(Session(connection), symbols, wanted), PRICES))
     if store is not None and config.feature.aggregation_enabled:
-        target = BarsTarget(Session(connection), source, store, symbols)
-        drains.append(drain("bars", Behind(source, store), target, BARS))
+        behind = Behind(source, store)
+        drains.append(drain("bars", behind, BarsTarget(Session(connection), behind, store, symbols), BARS))
     return drains

@@ -11,9 +11,9 @@ from tradeback.derive.bars import volumes
 from tradeback.derive.enigma import Enigma
 from tradeback.derive.layout import RESOLUTION_S, RESOLUTIONS, Bars
 from tradeback.model.record import SEED_BAR, SEED_BAR_MORE, TRADE, Rows
-from tradeback.sinks.drain_ports import Batch, Written
+from tradeback.sinks.drain_ports import Batch, Source, Written
 from tradeback.sinks.influx import SeriesRead
-from tradeback.sinks.nats import Levels, Session, Symbols, Tape
+from tradeback.sinks.nats import Levels, Session, Symbols
 from tradeback.stores.ports import Position
 
 LOOK_BACK_BARS = 1_000
@@ -82,7 +82,8 @@ class BarsTarget(_Values):
 
     SINK = "nats:bars"
 
-    def __init__(self, session: Session, source: Tape, store: SeriesRead, symbols: Symbols) -> None:
+    def __init__(self, session: Session, source: Source, store: SeriesRead, symbols: Symbols) -> None:
+        """`source`: the tape as far as the store has it."""
         super().__init__(session, symbols)
         self._source, self._store = source, store
         self._open: dict[tuple[int, int], int] = {}
@@ -94,8 +95,8 @@ class BarsTarget(_Values):
         held = await asyncio.to_thread(self._session.connection.positions.load, self.SINK)
         if held is not None:
             return held
-        epochs = self._source.epochs()
-        return Position(epochs[-1][0], self._source.next_sequence - 1) if epochs else None
+        following = self._source.next_sequence
+        return Position(self._source.resume(0, following)[0], following - 1)
 
     async def save(self, position: Position) -> None:
         """See Target."""
