@@ -190,6 +190,7 @@ class Engine:
             await front.open(self.config.server.host, self.config.server.port)
         else:
             front.hand_over = self._hub.hand_over
+            front.hand_history, self._hub.adopt = self._hub.hand_history, front.adopt
             await front.serve(self._hub.sockets)
         self._front = front
         feed.start()
@@ -270,6 +271,7 @@ class Engine:
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
             self._closing.append(hub.close)
+            hub.series.serve_klines(parts.backfill, self.symbols)
             hub.start(feed.path, self.tape.next_sequence)
         else:
             self._start_drains(context, series, parts.derived)

@@ -111,6 +111,8 @@ class Backfill:
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[tuple[Series, tuple[Span, ...], int], asyncio.Task[None]] = {}
         self._jobs: dict[asyncio.Task[None], Job] = {}
+        self.on_note: list[Callable[[int, int], None]] = []
+        """Called with symbol id and resolution whenever klines of a series were stored."""
         self._since_ns = clock.wall_ns()
         self._failed_ns = 0
         self.last_error: str | None = None
@@ -159,6 +161,8 @@ class Backfill:
         if series in self._covered:
             self._covered[series].add(from_s, to_s - 1)
         self._generations[series] = self._generations.get(series, 0) + 1
+        for tell in self.on_note:
+            tell(symbol_id, resolution)
 
     async def close(self) -> None:
         """End what runs. What a page has brought is stored."""

@@ -32,6 +32,7 @@ from tradeback.feed.head import (
 )
 from tradeback.feed.listening import BACKLOG, bind
 from tradeback.feed.negotiate import Declined
+from tradeback.feed.passage import may_go
 from tradeback.model.limits import (
     CLIENT_MESSAGE_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -59,6 +60,9 @@ response with or without one."""
 HandOver = Callable[[Any, bytes, Admission], bool]
 """(transport, bytes that have come, whose it is): True when somebody else has taken the connection."""
 
+HandHistory = Callable[[Any, bytes], bool]
+"""(transport, bytes that have come): True when somebody else has taken the connection."""
+
 _log = logging.getLogger("tradeback.feed")
 
 
@@ -83,6 +87,8 @@ class Front:
         """Says who may open a WebSocket, and whose it is; without one everybody may, for nobody."""
         self.hand_over: HandOver = _nobody
         """Asked first about every upgrade that is let in: another process may serve it."""
+        self.hand_history: HandHistory = _nobody_reads
+        """Asked first about connections that begin with a request for history: another process may answer."""
         self.heads: dict[HeadReader, float] = {}
         """Connections whose head is still coming, and since when (loop time), the oldest first."""
         backlog, self.fd_max = _descriptor_limits()
@@ -112,6 +118,19 @@ class Front:
             reader.cut()
         await asyncio.sleep(0)
 
+    async def adopt(self, sock: socket.socket, data: bytes) -> None:
+        """Serve a connection that another process gives back, on which `data` has been read."""
+        sock.setblocking(False)
+        try:
+            transport, reader = await aiofastnet.connect_accepted_socket(
+                asyncio.get_running_loop(), lambda: HeadReader(self), sock
+            )
+        except OSError:
+            sock.close()  # it has gone in the meantime
+            return
+        if not transport.is_closing():
+            reader.data_received(data)
+
     def make_room(self) -> bool:
         """Room for one more connection without a request, by cutting the one that has taken longest if it
         must be: whoever opens thousands and says nothing keeps nobody out. False: they have all just come."""
@@ -122,6 +141,11 @@ class Front:
             return False
         oldest.cut()
         return True
+
+
+def _nobody_reads(transport: Any, data: bytes) -> bool:
+    """There is no other process."""
+    return False
 
 
 def _nobody(transport: Any, data: bytes, admission: Admission) -> bool:
@@ -201,6 +225,8 @@ class HeadReader(asyncio.Protocol):
                 # The kernel cuts a client that takes nothing of an answer for this long.
                 sock = self._transport.get_extra_info("socket")
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._front.write_ms_max)
+            if may_go(head) and self._front.hand_history(self._transport, head + rest):
+                return
             http = self._front.http_factory()
             self._transport.set_protocol(http)
             http.connection_made(self._transport)

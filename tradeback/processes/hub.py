@@ -1,9 +1,10 @@
 """The engine's side of the other processes: who they are, how they are, and who serves a new client."""
 
+import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path as Folder
 from typing import Any
 
@@ -41,8 +42,16 @@ class Hub:
             if name.startswith(WORKER)
         ]
         self.handed_over = self.kept = 0
+        self.handed_history = self.taken_back = 0
+        # Behind a proxy the requests of several clients come on one connection; where sessions are needed,
+        # each request has to be looked up.
+        self._shares_history = setup.config.auth.mode == "open" and not setup.config.server.proxies
         self._page, self._wakes = SharedPage(setup.page_fd), setup.wake_fds
         self.series = RecordedSeries(setup.addresses[RECORDER], lambda: self._page.published)
+        self.series.peer.on_files = self._take_back
+        self.adopt: Callable[[socket.socket, bytes], Coroutine[Any, Any, None]] | None = None
+        """Serves a connection that the recorder gives back."""
+        self._adopting: set[asyncio.Task[None]] = set()
         self._names = ("engine", *setup.addresses)
         self.components = [_ProcessHealth(self, name) for name in self._names]
         control.listen(self._on_control)
@@ -91,6 +100,34 @@ class Hub:
         transport.abort()
         return True
 
+    def hand_history(self, transport: Any, data: bytes) -> bool:
+        """Let the recorder answer on this connection, on which `data` (a request for history) has come.
+
+        False: it does not answer now, so the engine does. Otherwise the transport is closed here.
+        """
+        recorder = self.series.peer
+        if not self._shares_history or not recorder.alive or len(data) > HAND_OVER_BYTES_MAX:
+            return False
+        transport.pause_reading()
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not recorder.send({"http": True}, data, (descriptor,)):
+            transport.resume_reading()
+            return False
+        self.handed_history += 1
+        transport.abort()  # as in `hand_over`
+        return True
+
+    def _take_back(self, message: Message, behind: bytes, files: list[int]) -> None:
+        """Something else was asked on a connection that the recorder had."""
+        for descriptor in files:
+            if self.adopt is None:
+                os.close(descriptor)
+                continue
+            self.taken_back += 1
+            task = asyncio.create_task(self.adopt(socket.socket(fileno=descriptor), behind))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
     def collect(self) -> Iterator[Family]:
         """Processes, clients handed over, and the workers' own numbers under the label `worker`."""
         restarts = Family("tradeback_process_restarts", "counter", "Times a process was started again.")
@@ -104,6 +141,11 @@ class Hub:
             uptime.add(uptime_s(known), process=name)
             resident.add(resident_bytes(known), process=name)
         yield from (restarts, uptime, resident)
+        history = (
+            ("handed", self.handed_history, "Connections given to the recorder, which answers for history."),
+            ("taken_back", self.taken_back, "Those on which something else was asked then."),
+        )
+        yield from unlabelled("tradeback_history_", "counter", history)
         if self.workers:
             counts = (
                 ("handed_over", self.handed_over, "Clients given to feed workers."),

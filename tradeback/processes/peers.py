@@ -1,6 +1,7 @@
 """The other processes as the engine sees them: links that come back by themselves, and their reports."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,12 @@ SILENT_S = 3.0
 """A peer that has not reported for this long hangs: nothing new is given to it."""
 
 
+def _close_files(message: Message, behind: bytes, files: list[int]) -> None:
+    """Nobody wants them."""
+    for descriptor in files:
+        os.close(descriptor)
+
+
 class Peer:
     """A recorder or worker. `report` is its newest; empty when it has none or is gone."""
 
@@ -21,6 +28,8 @@ class Peer:
         self.reported_s = 0.0
         self.since_report = 0
         """Clients given to it since its newest report."""
+        self.on_files: Callable[[Message, bytes, list[int]], None] = _close_files
+        """Called with messages that bring open files, which are the receiver's then."""
         self.on_link: Callable[[], None] = lambda: None
         """Called when a process of this name answers after there was none."""
         self._link: Link | None = None
@@ -56,6 +65,9 @@ class Peer:
             self._link.close()
 
     def _receive(self, message: Message, behind: bytes, files: list[int]) -> None:
+        if files:
+            self.on_files(message, behind, files)
+            return
         report = message.get("report")
         if report is None:
             self._on_message(message, behind)

@@ -7,19 +7,23 @@ on from the position that stands in the store, beside what was written with it.
 
 import asyncio
 import io
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tradeback.api.context import ServingContext
 from tradeback.derive.state import Derived
 from tradeback.model.errors import TapeError, TradebackError
 from tradeback.model.record import Rows
-from tradeback.model.symbols import SYMBOL_IDS_MAX
+from tradeback.model.symbols import SYMBOL_IDS_MAX, SymbolTable
 from tradeback.ops.clock import SystemClock
 from tradeback.ops.log import Log
 from tradeback.ops.runtime import Runtime
+from tradeback.processes.history import HistoryServer, KlinesOfEngine
+from tradeback.processes.ledger import ReadLedger
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
 from tradeback.processes.page import SharedPage
@@ -72,12 +76,16 @@ class Recorder:
         self.store = SeriesSqlite(folder / "series.sqlite")
         self.derived = Derived()
         self._known = np.zeros(SYMBOL_IDS_MAX + 1, np.bool_)
+        self._symbols = SymbolTable()
         self._learn_symbols()
         self.sink = SeriesSink(self.derived, self.store, self.tape)
         self._listener = Listener(socket_of(setup.listen_fd), self._greet, self._on_message)
         self._reporter = Reporter(self._listener, self._more)
         self._reporter.components.append(self.sink)
         self._reporter.collectors += [self.sink, Runtime(setup.name)]
+        self._ledger = ReadLedger(setup.config.exchange.gap_after_s)
+        self._klines = KlinesOfEngine(lambda: list(self._listener.links))
+        self._history = HistoryServer(self._serving(), self._catch_up)
         self._drains: list[Drain] = []
         self._answering: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
@@ -90,7 +98,9 @@ class Recorder:
         restored = await asyncio.to_thread(restore, self.derived, self.store, self._reader, end)
         self._log.info("restored", how=restored.how, records=restored.records, reason=restored.reason or None)
         self.tape.epoch, self.tape.next_sequence = self._reader.resume(0, end)
+        await asyncio.to_thread(self._ledger.restore, self._folder, self._reader, end)
         self.sink.start()
+        await self._history.start()
         self._start_drains()
         self._ready.set()
         self._reporter.start()
@@ -138,11 +148,13 @@ class Recorder:
                 self._known[rows["symbol_id"]] = True
             rows = np.ascontiguousarray(rows)
             self.derived.on_rows(int(rows.ctypes.data), len(rows))
+            self._ledger.feed(rows, tape.next_sequence)
             tape.epoch, tape.next_sequence = epoch, tape.next_sequence + len(rows)
 
     async def stop(self) -> None:
         """Everything up to the tape's end into the store."""
         self._reporter.close()
+        await self._history.stop()
         for task in self._answering:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
@@ -172,9 +184,28 @@ class Recorder:
     def _learn_symbols(self) -> None:
         for symbol in symbols_of(self._folder):
             self.derived.add_symbol(symbol)
+            self._symbols.put(symbol)
             self._known[symbol.id] = True
 
+    def _serving(self) -> ServingContext:
+        """What the routes of history ask."""
+        return ServingContext(
+            config=self._config,
+            clock=SystemClock(),
+            symbols=self._symbols,
+            tape=self.tape,
+            derived=self.derived,
+            series=self.sink,
+            klines=self._klines,
+            gaps=self._ledger,
+        )
+
+    def _catch_up(self) -> None:
+        """Read up to the newest record, for an answer."""
+        self.read_on(self._page.published)
+
     def _greet(self, link: Link) -> None:
+        self._klines.met()
         if self._ready.is_set():
             self._reporter.send_to(link)
 
@@ -182,6 +213,14 @@ class Recorder:
         return {"behind": max(0, self._page.published - self.tape.next_sequence)}
 
     def _on_message(self, link: Link, message: Message, behind: bytes, files: list[int]) -> None:
+        for descriptor in files:
+            if self._ready.is_set():
+                self._history.take(link, descriptor, behind)
+            else:
+                link.send({"back": True}, behind, (descriptor,))
+                os.close(descriptor)
+        if files or self._klines.take(message):
+            return
         task = asyncio.create_task(self._answer(link, message))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)

@@ -6,6 +6,7 @@ finds no recorder waits for it to be restarted, up to WAIT_S.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tradeback.derive.lacking import Span
 from tradeback.derive.layout import BAR, Bars
 from tradeback.model.errors import TradebackError
+from tradeback.model.symbols import SymbolTable
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
 from tradeback.processes.link import Message
@@ -25,6 +28,7 @@ from tradeback.stores.ports import Stored
 
 if TYPE_CHECKING:
     from tradeback.derive.state import Derived
+    from tradeback.exchange.backfill import Backfill
 
 WAIT_S = 10.0
 FORGET_S = 5.0
@@ -51,6 +55,27 @@ class RecordedSeries:
         self._count = 0
         self._since_ns = time.time_ns()
         self._timer: asyncio.TimerHandle | None = None
+        self._klines: Backfill | None = None
+        self._symbols: SymbolTable | None = None
+        self._filling: set[asyncio.Task[None]] = set()
+
+    def serve_klines(self, klines: "Backfill", symbols: SymbolTable) -> None:
+        """Fetch klines for the recorder, and tell it of all that are stored."""
+        self._klines, self._symbols = klines, symbols
+        klines.on_note.append(lambda symbol_id, index: self._tell_stored(symbol_id, index))
+
+    def _tell_stored(self, symbol_id: int, resolution: int) -> None:
+        self.peer.send({"stored": [symbol_id, resolution]})
+
+    async def _fill(self, message: Message) -> None:
+        symbol_id, resolution, spans, bars_wanted, wait_s = message["ask"]
+        symbol = self._symbols.by_id(symbol_id) if self._symbols is not None else None
+        settled = False
+        if symbol is not None and self._klines is not None:
+            asked = [Span(*span) for span in spans]
+            with contextlib.suppress(TradebackError):
+                settled = await self._klines.fill(symbol, resolution, asked, bars_wanted, wait_s)
+        self.peer.send({"filled": message["fill"], "settled": settled})
 
     def start(self) -> None:
         """Look for the recorder from now on. Needs the running loop."""
@@ -108,6 +133,11 @@ class RecordedSeries:
             self.derived.forget_changes()
 
     def _take(self, message: Message, behind: bytes) -> None:
+        if "fill" in message:
+            task = asyncio.create_task(self._fill(message))
+            self._filling.add(task)
+            task.add_done_callback(self._filling.discard)
+            return
         asked = self._asked.get(message["bars"])
         if asked is None or asked.answer.done():
             return
