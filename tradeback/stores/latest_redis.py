@@ -150,28 +150,28 @@ class LatestRedis:
         self, prices: Sequence[Price], levels: Sequence[Levels] = (), *, publish: bool = True
     ) -> int:
         """See `ports.LatestStore`."""
-        named = [price.symbol for price in prices]
         self._number += 1
         order = self._token, self._number, int(self._is_in_order(prices))
         absent = 0
         on_way: deque[asyncio.Task[int]] = deque()
         try:
-            for start in range(0, len(prices), KEYS_PER_CALL):
-                names = named[start : start + KEYS_PER_CALL]
-                values = list(map(price_bytes, prices[start : start + KEYS_PER_CALL]))
-                message = message_of(zip(names, values, strict=True)) if publish else b""
+            for start in range(0, len(prices) - KEYS_PER_CALL, KEYS_PER_CALL):
+                part = self._put_part(prices[start : start + KEYS_PER_CALL], order, publish)
                 # The server works on one part while the next is made here.
-                put = self._put([f"price:{name}" for name in names], values, message, order)
-                on_way.append(asyncio.ensure_future(put))
+                on_way.append(asyncio.ensure_future(part))
                 await asyncio.sleep(0)
                 if len(on_way) > 1:
                     absent += await on_way.popleft()
+            rest = len(prices) - (len(prices) - 1) % KEYS_PER_CALL - 1
+            if prices:
+                absent += await self._put_part(prices[rest:], order, publish)
             while on_way:
                 absent += await on_way.popleft()
         finally:
             for task in on_way:
                 task.cancel()
-            await asyncio.gather(*on_way, return_exceptions=True)
+            if on_way:
+                await asyncio.gather(*on_way, return_exceptions=True)
         for start in range(0, len(levels), KEYS_PER_CALL):
             some = levels[start : start + KEYS_PER_CALL]
             keys = [f"enigma:{each.symbol}" for each in some]
@@ -188,6 +188,12 @@ class LatestRedis:
             else:
                 ranks[price.symbol] = price.trade_id, price.quote_us
         return in_order
+
+    async def _put_part(self, prices: Sequence[Price], order: tuple[str, int, int], publish: bool) -> int:
+        names = [price.symbol for price in prices]
+        values = list(map(price_bytes, prices))
+        message = message_of(zip(names, values, strict=True)) if publish else b""
+        return await self._put([f"price:{name}" for name in names], values, message, order)
 
     async def _put(
         self, keys: list[str], values: list[bytes], message: bytes, order: tuple[str, int, int]
@@ -272,9 +278,9 @@ class LatestRedis:
         for start in range(0, len(named), WATCHES_PER_CALL):
             part = named[start : start + WATCHES_PER_CALL]
             until_ms = self._clock.wall_ns() // 1_000_000 + self._watch_ttl_ms
-            await self.client.run(partial(self._put_part, part, until_ms))
+            await self.client.run(partial(self._put_watches, part, until_ms))
 
-    async def _put_part(self, part: list[tuple[str, Sequence[str]]], until_ms: int, client: Any) -> None:
+    async def _put_watches(self, part: list[tuple[str, Sequence[str]]], until_ms: int, client: Any) -> None:
         async with client.pipeline(transaction=True) as pipe:
             for watch_id, symbols in part:
                 key = f"marketwatch:{watch_id}"
