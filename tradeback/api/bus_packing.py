@@ -78,9 +78,9 @@ def _unpack(payload: bytes) -> "tuple[dict[str, int], dict[str, np.ndarray[tuple
         for name, (count, size) in head["rows"].items():
             if size != _ROWS[name].itemsize:
                 raise ValueError(f"{name} of another layout: hub and edge must be of one version")
-            arrays[name] = np.frombuffer(rest[: count * size], _ROWS[name]).copy()
-            if len(arrays[name]) != count:
+            if len(rest) < count * size:
                 raise ValueError(f"{name} are cut")
+            arrays[name] = np.frombuffer(rest[: count * size], _ROWS[name]).copy()
             rest = rest[count * size :]
     except (zlib.error, KeyError, TypeError) as error:
         raise ValueError(f"an answer that is none: {error}") from error

@@ -1,0 +1,116 @@
+"""edge/history: the hub in the place of an exchange, and its derived state."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.edge.hub_world import Answering, Hub
+from tests.servers.kinds import NatsServer
+from tests.sinks.drain_world import SystemTime
+from tests.sinks.nats_world import SYMBOLS, connected
+from tradeback.derive import seeds
+from tradeback.derive.layout import EXCHANGE, RESOLUTIONS
+from tradeback.edge.history import Adoption, EdgeHistory, HubRest
+from tradeback.model.errors import ExchangeError
+from tradeback.model.symbols import SymbolTable
+from tradeback.ops.log import get_log
+from tradeback.stores.ports import Position
+from tradeback.stores.series_sqlite import SeriesSqlite
+
+MINUTE_US = 60_000_000
+
+
+@pytest.fixture
+async def hub(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Hub]:
+    made = Hub(tmp_path / "hub", nats_server.url)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def series(hub: Hub) -> AsyncIterator[Answering]:
+    made = Answering(hub)
+    await made.answers.start()
+    await made.answers._bus.ready(30)  # type: ignore[attr-defined]
+    yield made
+    await made.stop()
+
+
+async def test_bars_of_the_hub_are_klines(hub: Hub, series: Answering, tmp_path: Path) -> None:
+    symbol = SYMBOLS[0]
+    rows = [
+        [
+            minute * 60_000,
+            "1.0",
+            "3.0",
+            "0.5",
+            "2.0",
+            "1.5",
+            minute * 60_000 + 59_999,
+            "0",
+            4,
+            "0.5",
+            "0",
+            "0",
+        ]
+        for minute in range(100, 150)
+    ]
+    from tradeback.derive.klines import bars_of
+
+    series.store.put_history(seeds.history_bars(symbol, "1m", bars_of(rows, symbol.lot_digits), 1 << 50))
+    async with connected(hub.config.nats) as bus:
+        rest = HubRest(bus, hub.node, SystemTime())
+        found = await rest.klines(symbol, "1m", limit=1_000)
+        assert found["slot_us"].tolist() == [minute * MINUTE_US for minute in range(100, 150)]
+        assert set(found["flags"]) == {EXCHANGE}
+        assert set(found["trade_count"]) == {4}
+        some = await rest.klines(symbol, "1m", start_ms=120 * 60_000, end_ms=130 * 60_000 - 1, limit=3)
+        assert some["slot_us"].tolist() == [minute * MINUTE_US for minute in range(127, 130)]
+        mine = SeriesSqlite(tmp_path / "mine.sqlite")
+        told: list[tuple[int, int, int, int]] = []
+        history = EdgeHistory(rest, mine, SymbolTable.of(SYMBOLS), SystemTime(), get_log("history"))
+        history.on_covered.append(lambda *span: told.append(span))
+        assert history.health().state == "starting"
+        await history.run()
+        assert history.health().state == "ok"
+        assert told == [(symbol.id, RESOLUTIONS.index("1m"), 6_000, 9_000)]
+        held = mine.closed(symbol.id, RESOLUTIONS.index("1m"), 0, 1 << 40, 1_000).rows
+        assert held["close"].tolist() == [2.0] * 50
+        mine.close()
+
+
+async def test_a_hub_that_is_away_is_an_exchange_that_is(hub: Hub) -> None:
+    async with connected(hub.config.nats) as bus:
+        rest = HubRest(bus, hub.node, SystemTime())
+        with pytest.raises(ExchangeError, match="does not answer"):
+            await rest.klines(SYMBOLS[0], "1m", limit=5)
+        with pytest.raises(ExchangeError, match="does not answer"):
+            await rest.state(0)
+
+
+async def test_what_the_hub_refuses_is_told(hub: Hub, series: Answering) -> None:
+    async with connected(hub.config.nats) as bus:
+        with pytest.raises(ExchangeError, match="resolution is '2m'"):
+            await HubRest(bus, hub.node, SystemTime()).klines(SYMBOLS[0], "2m", limit=5)
+
+
+async def test_the_state_is_taken_over(hub: Hub, series: Answering, tmp_path: Path) -> None:
+    hub.append(700)
+    mine = SeriesSqlite(tmp_path / "mine.sqlite")
+    async with connected(hub.config.nats) as bus:
+        adoption = Adoption(HubRest(bus, hub.node, SystemTime()), mine, hub.tape, get_log("edge"))
+        assert not adoption.is_needed(), "this tape begins where all begins"
+        with pytest.raises(ExchangeError, match="no state yet"):
+            await adoption._whole()
+        await series.fold()
+        await adoption.run()
+        held, truth = mine.load(), series.store.load()
+        assert held.position == truth.position == Position(hub.tape.epoch, 700)
+        for name in ("symbol_id", "price", "ath", "atl", "trade_id"):
+            assert np.sort(held.states, order="symbol_id")[name].tolist() == (
+                np.sort(truth.states, order="symbol_id")[name].tolist()
+            )
+        assert len(held.parts) == len(truth.parts)
+    mine.close()
