@@ -87,7 +87,8 @@ PEERS: Final = (
             "`tradeback run` as it comes (two lines, tape on disk, bars, levels, recorder; three processes) "
             "and the Python client, all on the one core that every other peer has alone. The engine reads "
             "every stream twice and aggTrades besides; only what the client is handed counts. The client "
-            "hands out batches of numpy arrays, the others call back for each event. It was flooded until it "
+            "hands out batches of numpy arrays, the others call back for each event: a Python loop over "
+            "the single events of a batch costs what it costs there. It was flooded until it "
             "had its compiled decoder, after 2,000 frames; the window began then.",
         ),
     ),
