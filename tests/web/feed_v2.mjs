@@ -30,6 +30,8 @@ function show(batch) {
 
 feed.onState = (state, reason) => say({ event: state, reason });
 feed.onLost = (lost) => say({ event: "lost", ...lost });
+feed.onWatched = (symbol) => say({ event: "watched", ...symbol });
+feed.onUnsubscribed = (symbols) => say({ event: "unsubscribed", symbols });
 feed.onError = (message) => say({ event: "error", code: message.code });
 if (options.throws) {
   process.on("uncaughtException", (error) => say({ event: "thrown", message: error.message }));

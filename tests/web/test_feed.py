@@ -17,8 +17,10 @@ import pytest
 import tradeback
 from tests.client.cutter import cutter
 from tests.feed.harness import World
+from tests.feed.test_watches import Doorman, until_asked
 from tests.feed.v2_peer import ALL, Entry, Market, expected, tape_rows, taped
 from tests.tape.helpers import kill
+from tradeback.feed import watches
 from tradeback.model.config import FeedConfig
 from tradeback.model.symbols import Symbol
 
@@ -154,6 +156,37 @@ async def test_cut_at_random_moments_every_record_comes_once(tmp_path: Path, ite
         await client.all_of(as_told(expected(tape_rows(running))))
         assert (await client.end(running.tape.next_sequence))["reconnects"] >= 8
         assert running.feed.counts.resumes_refused == 0
+
+
+@pytest.mark.parametrize("symbols", [["ETHUSDT"], None], ids=["beside its own", "alone"])
+async def test_a_market_watch_comes_once_whatever_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbols: list[str] | None
+) -> None:
+    monkeypatch.setattr(watches, "PARK_S", 0.01)
+    market, chance = Market(6), random.Random(6)
+    subscribe = [symbols, ["trades"]] if symbols else None
+    async with taped(tmp_path, hot_rows=1 << 12, rows_per_segment=3_000) as running:
+        doorman = Doorman(running, "BTCUSDT")
+        async with (
+            cutter(6, running.front.port) as relay,
+            page(relay.url, subscribe=subscribe) as client,
+        ):
+            await until_asked(doorman, bool(symbols))
+            relay.cut()
+            relay.bytes_most = 10_000
+            while relay.cuts < 8 or running.tape.next_sequence < 5_000:
+                running.publish(market.rows(chance.choice((1, 10, 150))))
+                await asyncio.sleep(0.001)
+            relay.bytes_most = 0
+            running.publish(market.rows(1))
+            ids = {1, 2} if symbols else {1}
+            await client.all_of(as_told(expected(tape_rows(running), ["trades"], ids)))
+            assert running.feed.counts.resumes_refused == 0
+            doorman.names = ("SOLUSDT",)
+            (attended,) = (each for each in doorman.clients if not each.closing)
+            assert doorman.tell(attended)
+            assert (await client.told("unsubscribed"))["symbols"] == ["BTCUSDT"]
+            assert (await client.told("watched"))["symbol"] == "SOLUSDT"
 
 
 async def test_an_engine_that_is_killed_and_comes_again_or_is_another(tmp_path: Path) -> None:

@@ -385,7 +385,7 @@ export class Feed {
       this.#answered = { epoch: message.epoch, sequence: message.sequence };
       if (!this.#askedFor) this.position = this.#answered;
     }
-    if (this.#covering) {
+    if (this.#covering && message.sequence !== undefined) {  // else it tells of a symbol that came
       this.#covering = false;
       for (const request of this.#wants.excess(Object.keys(message.symbols))) this.#send(request);
     }

@@ -103,7 +103,8 @@ export async function firstTick(symbol, fromS, toS, options) {
 
 /** UDF: the newest `countback` candles before `toS`, ascending; [] where history begins. */
 export async function history(symbol, udf, toS, countback, options) {
-  return candlesOf(await ask(historyPath(symbol, udf, 0, toS) + `&countback=${countback}`, options));
+  // `from` would make the answer longer, down to there.
+  return candlesOf(await ask(`${historyPath(symbol, udf, toS, toS)}&countback=${countback}`, options));
 }
 
 /** UDF: all candles of [fromS, toS). */

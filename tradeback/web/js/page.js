@@ -18,7 +18,9 @@ import { Flag } from "./wire_v2.js";
 
 const LISTED_MAX = 200;
 const QUOTES_EVERY_S = 60;
+const QUOTES_AGAIN_MS = 5_000;
 const SPARKS_AT_ONCE = 3;
+const SPARK_PAUSE_MS = 5_000;
 const WATCH_PAUSE_MS = 300;
 /** A break that was longer is not resumed trade by trade: what is newest counts. */
 const RESUME_MAX_MS = 60_000;
@@ -54,6 +56,7 @@ class Page {
   #seconds = 0;
   #asking = false;
   #watchTimer;
+  #quotesTimer;
 
   constructor() {
     this.list = new WatchList(byId("rows"), this.frames, {
@@ -158,6 +161,8 @@ class Page {
     if (!fresh.length) return;
     for (const name of fresh) this.#follows.add(name);
     this.feed.subscribe(fresh, ["trades", "gaps"]);
+    clearTimeout(this.#quotesTimer);
+    if (this.feed.state === "open") this.#quotesTimer = setTimeout(() => this.#readQuotes(), WATCH_PAUSE_MS);
   }
 
   // What comes.
@@ -322,11 +327,15 @@ class Page {
   }
 
   async #readQuotes() {
+    const { names } = this.list;
+    clearTimeout(this.#quotesTimer);
     try {
-      const found = await http.quotes(this.list.names);
+      const found = await http.quotes(names);
       for (const [name, { lp, ch, open_price: open }] of found) {
         this.list.setBase(name, Number.isFinite(ch) && Number.isFinite(lp) ? lp - ch : open);
       }
+      // Symbols that have not traded yet since the engine's start have no quote.
+      if (found.size < names.length) this.#quotesTimer = setTimeout(() => this.#readQuotes(), QUOTES_AGAIN_MS);
       this.frames.want("price");
     } catch (error) {
       if (!(error instanceof http.HttpError)) throw error;
@@ -363,7 +372,7 @@ class Page {
       this.list.spark(name, bars.map((bar) => bar.close));
     } catch (error) {
       if (!(error instanceof http.HttpError)) throw error;
-      this.list.spark(name, null);
+      setTimeout(() => this.wantSpark(name), SPARK_PAUSE_MS);
     } finally {
       this.#sparking--;
       this.#nextSpark();

@@ -172,12 +172,9 @@ export class WatchList {
     this.#frames.want("list");
   }
 
-  /** Closes for a row's line; null: there are none just now, ask again later. */
+  /** Closes for a row's line. */
   spark(name, closes) {
-    const row = this.#rows.get(name);
-    if (!row) return;
-    row.sparked = closes !== null;
-    if (closes?.length > 1) row.spark(closes);
+    if (closes.length > 1) this.#rows.get(name)?.spark(closes);
   }
 
   /** Lines of all rows are asked for again as they are in sight. */
