@@ -2,14 +2,17 @@
 it.
 
 In each repeat the feed runs calm, then with the charts, then calm again, with the same engine and the same
-subscriber. The ratio is to the better of the two calm runs around it. Charts ask /udf/history of ten
+subscriber. The ratio is to the better of the two calm runs around it. The engine runs as users have it:
+with its recorder, which answers for history, on the core of the ends. Charts ask /udf/history of ten
 symbols up to now, so every answer holds the running bar and none can be kept as a whole. The bars come from
 the exchange's klines, fetched on demand before.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.harness import machine
 from benchmarks.harness.engine import Engine
@@ -53,6 +56,12 @@ class _Runs:
 def target_of(symbol: str) -> str:
     """What a chart asks for."""
     return f"/udf/history?symbol={symbol}&resolution=1&from={FOREVER_S - 60}&to={FOREVER_S}&countback={BARS}"
+
+
+def _move(pid: int, core: int) -> None:
+    """Put a process with all its threads on a core."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})
 
 
 def _load_history(engine: Engine, names: list[str]) -> None:
@@ -128,19 +137,23 @@ def run(options: Options) -> Report:
             machine.pinned(ends_core),
             Exchange(ends_core, names) as exchange,
             Engine(
-                exchange, exchange.symbols, server_core, environment={"LIMIT_HISTORY_PER_SECOND": "0"}
+                exchange, exchange.symbols, server_core, alone=False,
+                environment={"LIMIT_HISTORY_PER_SECOND": "0"},
             ) as engine,
-        ):
+        ):  # fmt: skip
             engine.wait_ready()
             exchange.wait_streams("trade", len(exchange.symbols))
             engine.wait_history(HISTORY_SECONDS_MAX)
+            family = engine.family()
+            _move(family["recorder"], ends_core)
             _load_history(engine, exchange.symbols)
             with (
                 receive_feed(engine.port, exchange.symbols) as receive,
                 Charts(ends_core, engine.port, [target_of(name) for name in names], BARS) as charts,
             ):
                 charts.ask(REQUESTS_PER_S, 50)
-                _measure(_Feed(exchange, engine.pid, receive, seconds, runs), charts, seconds, runs)
+                feed = _Feed(exchange, family["engine"], receive, seconds, runs)
+                _measure(feed, charts, seconds, runs)
     return _report(runs)
 
 

@@ -15,18 +15,20 @@ import aiofastnet
 from aiohttp import web
 
 from tradeback.api.bars import BarReader
-from tradeback.api.context import ServingContext
+from tradeback.api.context import BarSeries, GapSource, ServingContext, TapePosition
 from tradeback.api.errors import ApiError, Handler, errors_as_json
 from tradeback.api.headers import protect, vary
 from tradeback.api.market import MarketRoutes
 from tradeback.api.origins import Proxies
 from tradeback.api.packing import PACKER, Packer
 from tradeback.api.rates import Rate, Rates
+from tradeback.api.shapes import DerivedSeries
 from tradeback.api.udf import UdfRoutes, errors_as_udf
 from tradeback.derive.lacking import Span
 from tradeback.model.config import Config
 from tradeback.model.errors import TradebackError
-from tradeback.model.symbols import Symbol
+from tradeback.model.symbols import Symbol, SymbolTable
+from tradeback.ops.clock import SystemClock
 from tradeback.processes.link import Link, Message
 from tradeback.processes.shuttle import Shuttle
 
@@ -90,8 +92,10 @@ class KlinesOfEngine:
 class HistoryServer:
     """Owned by the recorder: `start`, `take`, `stop`. Loop thread."""
 
-    def __init__(self, context: ServingContext, catch_up: Callable[[], None]) -> None:
+    def __init__(self, context: ServingContext, klines: KlinesOfEngine, catch_up: Callable[[], None]) -> None:
+        """`catch_up` reads the tape up to the newest record."""
         self._context, self._catch_up = context, catch_up
+        self.klines = context.klines = klines
         self._rates = Rates(_rates(context.config))
         self._proxies = Proxies(())
         self._runner: web.AppRunner | None = None
@@ -171,6 +175,29 @@ class HistoryServer:
         except TradebackError as error:
             raise ApiError(503, "not_ready", "bars cannot be read now; try again in a moment") from error
         return await handler(request)
+
+
+def of_recorder(
+    config: Config,
+    symbols: SymbolTable,
+    tape: TapePosition,
+    derived: DerivedSeries,
+    series: BarSeries,
+    gaps: GapSource,
+    links: Callable[[], Sequence[Link]],
+    catch_up: Callable[[], None],
+) -> HistoryServer:
+    """A server over what the recorder has; `links` to engines."""
+    context = ServingContext(
+        config=config,
+        clock=SystemClock(),
+        symbols=symbols,
+        tape=tape,
+        derived=derived,
+        series=series,
+        gaps=gaps,
+    )
+    return HistoryServer(context, KlinesOfEngine(links), catch_up)
 
 
 def _rates(config: Config) -> dict[str, Rate]:

@@ -6,15 +6,16 @@ on from the position that stands in the store, beside what was written with it.
 """
 
 import asyncio
+import importlib
 import io
 import os
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tradeback.api.context import ServingContext
 from tradeback.derive.state import Derived
 from tradeback.model.errors import TapeError, TradebackError
 from tradeback.model.record import Rows
@@ -22,7 +23,6 @@ from tradeback.model.symbols import SYMBOL_IDS_MAX, SymbolTable
 from tradeback.ops.clock import SystemClock
 from tradeback.ops.log import Log
 from tradeback.ops.runtime import Runtime
-from tradeback.processes.history import HistoryServer, KlinesOfEngine
 from tradeback.processes.ledger import ReadLedger
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
@@ -37,6 +37,7 @@ from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.reader import RecordsGone, TapeReader
 
 if TYPE_CHECKING:
+    from tradeback.processes.history import HistoryServer
     from tradeback.sinks.drain import Drain
 
 POLL_S = 0.05
@@ -84,8 +85,9 @@ class Recorder:
         self._reporter.components.append(self.sink)
         self._reporter.collectors += [self.sink, Runtime(setup.name)]
         self._ledger = ReadLedger(setup.config.exchange.gap_after_s)
-        self._klines = KlinesOfEngine(lambda: list(self._listener.links))
-        self._history = HistoryServer(self._serving(), self._catch_up)
+        self._history: HistoryServer | None = None
+        """Made when the first connection comes: until then it costs no memory."""
+        self._making_history = asyncio.Lock()
         self._drains: list[Drain] = []
         self._answering: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
@@ -100,7 +102,6 @@ class Recorder:
         self.tape.epoch, self.tape.next_sequence = self._reader.resume(0, end)
         await asyncio.to_thread(self._ledger.restore, self._folder, self._reader, end)
         self.sink.start()
-        await self._history.start()
         self._start_drains()
         self._ready.set()
         self._reporter.start()
@@ -154,7 +155,8 @@ class Recorder:
     async def stop(self) -> None:
         """Everything up to the tape's end into the store."""
         self._reporter.close()
-        await self._history.stop()
+        if self._history is not None:
+            await self._history.stop()
         for task in self._answering:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
@@ -187,25 +189,29 @@ class Recorder:
             self._symbols.put(symbol)
             self._known[symbol.id] = True
 
-    def _serving(self) -> ServingContext:
-        """What the routes of history ask."""
-        return ServingContext(
-            config=self._config,
-            clock=SystemClock(),
-            symbols=self._symbols,
-            tape=self.tape,
-            derived=self.derived,
-            series=self.sink,
-            klines=self._klines,
-            gaps=self._ledger,
-        )
+    async def _history_server(self) -> "HistoryServer":
+        async with self._making_history:
+            if self._history is None:
+                module = await asyncio.to_thread(importlib.import_module, "tradeback.processes.history")
+                made: HistoryServer = module.of_recorder(
+                    self._config, self._symbols, self.tape, self.derived, self.sink, self._ledger,
+                    lambda: list(self._listener.links), self._catch_up,
+                )  # fmt: skip
+                await made.start()
+                self._history = made
+            return self._history
+
+    async def _take_connection(self, link: Link, descriptor: int, data: bytes) -> None:
+        history = await self._history_server()
+        history.take(link, descriptor, data)
 
     def _catch_up(self) -> None:
         """Read up to the newest record, for an answer."""
         self.read_on(self._page.published)
 
     def _greet(self, link: Link) -> None:
-        self._klines.met()
+        if self._history is not None:
+            self._history.klines.met()
         if self._ready.is_set():
             self._reporter.send_to(link)
 
@@ -215,13 +221,18 @@ class Recorder:
     def _on_message(self, link: Link, message: Message, behind: bytes, files: list[int]) -> None:
         for descriptor in files:
             if self._ready.is_set():
-                self._history.take(link, descriptor, behind)
+                self._answer_in(self._take_connection(link, descriptor, behind))
             else:
                 link.send({"back": True}, behind, (descriptor,))
                 os.close(descriptor)
-        if files or self._klines.take(message):
+        if files or "bars" not in message:
+            if self._history is not None:
+                self._history.klines.take(message)
             return
-        task = asyncio.create_task(self._answer(link, message))
+        self._answer_in(self._answer(link, message))
+
+    def _answer_in(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
