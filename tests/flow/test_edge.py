@@ -12,10 +12,13 @@ import numpy as np
 
 from tests.flow.running import Engine, running_engine, running_market, until
 from tests.servers.kinds import NatsServer
+from tests.sinks.nats_world import stretches
 from tradeback.client import Feed, connect
+from tradeback.model.config import NatsConfig
 from tradeback.model.record import TRADE, Rows
 from tradeback.tape.audit import problems
 from tradeback.tape.reader import TapeReader
+from tradeback.wire.v2_exact import Stretch
 
 SYMBOLS = 3
 RATE = 1_500.0
@@ -134,6 +137,10 @@ async def test_two_edges_behind_one_hub(tmp_path: Path, nats_server: NatsServer)
                 nats_server.resume()
                 await client.until_seen(500)
 
+                # The hub's recorder, which publishes, dies in the middle.
+                os.kill((await part(hub, "process:recorder"))["details"]["pid"], signal.SIGKILL)
+                await client.until_seen(500)
+
                 # An edge dies; its client goes on at the other one.
                 os.kill(one.child.pid, signal.SIGKILL)
                 with suppress(Exception):
@@ -159,6 +166,7 @@ async def test_two_edges_behind_one_hub(tmp_path: Path, nats_server: NatsServer)
             await hub.stop()
             market.child.send_signal(signal.SIGCONT)
     check_client(client, tmp_path / "hub")
+    check_stream(await stretches(NatsConfig(url=nats_server.url, node=NODE)), tmp_path / "hub")
     for name in ("a", "b"):
         check_same_as_far(tmp_path / "hub", tmp_path / name)
 
@@ -186,6 +194,16 @@ def check_client(client: Client, hub: Path) -> None:
     truth = list(zip(trades["symbol_id"].tolist(), trades["id"].tolist(), strict=True))
     begin = truth.index(client.seen[0])
     assert client.seen == truth[begin : begin + len(client.seen)]
+
+
+def check_stream(found: list[Stretch], hub: Path) -> None:
+    """The stream holds the hub's tape up to where it ends: every record once, in order, bit by bit."""
+    epoch, at, rows = all_rows(hub)
+    for stretch in found:
+        assert (stretch.epoch, stretch.first) == (epoch, at)
+        assert stretch.rows.tobytes() == rows[at - 1 : stretch.end - 1].tobytes()
+        at = stretch.end
+    assert at - 1 == len(rows)
 
 
 def check_same_as_far(hub: Path, edge: Path) -> None:
