@@ -26,10 +26,11 @@ from tests.sinks.nats_world import (
     stretches,
 )
 from tests.stores.test_bus import Box
-from tradeback.model.record import GAP, Rows, empty_rows
+from tradeback.model.record import GAP, TRADE, Rows, empty_rows
 from tradeback.sinks import nats
 from tradeback.sinks.drain import Drain
 from tradeback.tape.writer import Tape
+from tradeback.wire.v2 import Decoder
 from tradeback.wire.v2_exact import ExactCodec
 
 NAME = "nats:ticks"
@@ -196,6 +197,35 @@ async def test_without_a_stream_who_listens_gets_what_is_new(
         held = [codec.decode(message.payload) for message in box.held]
         assert (held[0].first, held[-1].end) == (301, 651)
         assert all(one.end == two.first for one, two in pairwise(held))
+
+
+async def test_any_consumer_reads_the_stream(tape: Tape, tmp_path: Path, nats_server: NatsServer) -> None:
+    """As docs/stores.md shows it: nats-py's ordered consumer, and a decoder that knows nothing of nodes."""
+    config = config_of(tmp_path, nats_server.url, node_name())
+    tape.append(rows_of(2_000))
+    drain = drains_of(config)[NAME]
+    drain.start()
+    await drained(drain, tape)
+    decoder = Decoder()
+    for symbol in SYMBOLS:
+        decoder.learn(symbol.id, symbol.price_precision, symbol.quantity_precision)
+    found: list[int] = []
+    async with connected(config.nats) as bus:
+        subject = f"tradeback.ticks.{config.nats.node}"
+        messages = await bus.jetstream(5.0).subscribe(subject, ordered_consumer=True)
+        sequence = 0
+        while sequence < tape.next_sequence:
+            message = await messages.next_msg(timeout=WAIT_S)
+            frame = decoder.decode(message.data)
+            assert frame.sequence > sequence
+            sequence = frame.sequence
+            assert message.headers is not None
+            assert message.headers["Nats-Msg-Id"] == f"{tape.epoch:08x}-{sequence - 1}"
+            found += frame.trades["id"].tolist()
+        await messages.unsubscribe()
+    await drain.stop()
+    rows = tape.read(1, 10_000)
+    assert found == rows["id"][rows["kind"] == TRADE].tolist()
 
 
 async def test_gaps_are_told(tape: Tape, tmp_path: Path, nats_server: NatsServer) -> None:
