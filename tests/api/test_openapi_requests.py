@@ -30,7 +30,7 @@ OPEN = Config(
     )
 )
 """Limits have tests of their own."""
-EXAMPLES = 8
+EXAMPLES = 6
 """Of each operation; all together take a few seconds."""
 CHECKS = (
     "not_a_server_error",
