@@ -17,7 +17,7 @@ from picows import WSError, WSMsgType, ws_connect
 
 from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Gap, Lost, Position
 from tradeback.client.line import Line
-from tradeback.client.session import ACCELERATE_AFTER, Session
+from tradeback.client.session import Session
 from tradeback.client.wants import Wants
 from tradeback.model.errors import TradebackError
 
@@ -216,7 +216,7 @@ class Feed:
             if self.on_gap is not None and len(event.gaps):
                 for gap in event.gap_events(self.symbols):
                     self.on_gap(gap)
-            if self._may_accelerate and self._session.frames > ACCELERATE_AFTER:
+            if self._may_accelerate and self._session.is_busy:
                 self._may_accelerate = False
                 work = asyncio.to_thread(self._session.decoder.accelerate)
                 self._accelerating = asyncio.ensure_future(work)

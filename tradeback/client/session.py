@@ -20,8 +20,8 @@ from tradeback.wire.v2 import Decoder
 from tradeback.wire.v2_frame import UNKNOWN_SYMBOL, Frame, WireError
 from tradeback.wire.v2_layout import FRAME_SNAPSHOT
 
-ACCELERATE_AFTER = 2_000
-"""Frames after which the compiled decoder is worth its loading."""
+ACCELERATE_AFTER, ACCELERATE_AFTER_BYTES = 2_000, 1 << 19
+"""Frames, or bytes of frames, after which the compiled decoder is worth its loading."""
 
 
 class Session:
@@ -34,6 +34,7 @@ class Session:
         self.decoder = Decoder()
         self.frames = 0
         """Binary messages decoded."""
+        self.frame_bytes = 0
         self.version = 2
         self._asked_for: Position | None = None
         """A resume without an answer yet."""
@@ -107,10 +108,15 @@ class Session:
             if self._asked_for is None:
                 self.position = answered
             self._answered = answered
-        if self._covering:
+        if self._covering and "sequence" in message:  # else it tells of a symbol that came
             self._covering = False
             for request in self.wants.excess(message["symbols"]):
                 send(orjson.dumps(request))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much comes that the compiled decoder is worth its loading."""
+        return self.frames > ACCELERATE_AFTER or self.frame_bytes > ACCELERATE_AFTER_BYTES
 
     def binary(self, payload: bytes, recv_ns: int, send: Callable[[bytes], None]) -> Iterator[Event]:
         """One binary message. Raises DecodeError for a damaged one."""
@@ -120,6 +126,7 @@ class Session:
         if self._asked_for is not None:
             return  # of the market watch, before the answer to the resume: it comes again behind that
         self.frames += 1
+        self.frame_bytes += len(payload)
         if self._held:
             self._held.append((payload, recv_ns))
             return
