@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
+import hiredis
 import redis.asyncio
 from redis import exceptions as said
 from redis.asyncio.retry import Retry
@@ -43,6 +44,18 @@ class Unreachable(StoreError):
 
 class Refused(StoreError):
     """Redis answers and says no: somebody has to change something."""
+
+
+class QuickConnection(redis.asyncio.Connection):
+    """Packs commands in C, as the library's other half does: half of the time of a large one."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """A command as it is sent. Raises DataError for what cannot be."""
+        words = tuple(args[0].split()) if isinstance(args[0], str) else args[:1]
+        try:
+            return [hiredis.pack_command((*words, *args[1:]))]
+        except TypeError as error:
+            raise said.DataError(str(error)) from None
 
 
 class RedisClient:
@@ -127,10 +140,12 @@ class RedisClient:
 
     def _made(self) -> Any:
         if self._client is None:
-            self._client = redis.asyncio.Redis(
+            pool = redis.asyncio.ConnectionPool(
+                connection_class=QuickConnection, max_connections=CONNECTIONS_MAX,
                 **self._where(), socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 1), max_connections=CONNECTIONS_MAX,
+                retry=Retry(NoBackoff(), 1),
             )  # fmt: skip
+            self._client = redis.asyncio.Redis.from_pool(pool)
         return self._client
 
     def _where(self) -> dict[str, Any]:
