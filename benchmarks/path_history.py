@@ -1,11 +1,11 @@
-"""History beside the feed: 200 requests/s for 5,000 bars each while 10,000 trades/s flow; what both feel of
-it.
+"""History beside the feed: 200 requests/s for 5,000 bars while 10,000 trades/s flow; what both feel of it.
 
 In each repeat the feed runs calm, then with the charts, then calm again, with the same engine and the same
 subscriber. The ratio is to the better of the two calm runs around it. The engine runs as users have it:
-with its recorder, which answers for history, on the core of the ends. Charts ask /udf/history of ten
-symbols up to now, so every answer holds the running bar and none can be kept as a whole. The bars come from
-the exchange's klines, fetched on demand before.
+with its recorder, which answers for history. That has the core of the ends and takes what sender and
+receiver leave, as it would take another core where there is one. Charts ask /udf/history of ten symbols up
+to now, so every answer holds the running bar and none can be kept as a whole. The bars come from the
+exchange's klines, fetched on demand before.
 """
 
 import os
@@ -59,9 +59,10 @@ def target_of(symbol: str) -> str:
 
 
 def _move(pid: int, core: int) -> None:
-    """Put a process with all its threads on a core."""
+    """Put a process with all its threads on a core, where they take what others leave."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
+        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _load_history(engine: Engine, names: list[str]) -> None:
