@@ -347,6 +347,20 @@ def test_prices_are_those_of_the_price_route() -> None:
             assert {name: ours[name] for name in route} == route
 
 
+def test_levels_are_those_of_symbols_that_traded_and_have_a_name() -> None:
+    from tests.derive.world import symbol
+    from tradeback.derive.layout import empty_states
+    from tradeback.sinks.redis import levels_from
+
+    states = empty_states(3)
+    states["symbol_id"], states["trade_id"] = [1, 2, 3], [5, -1, 7]
+    states["price"], states["ath"], states["atl"] = 2.0, 3.0, 1.0
+    (found,) = levels_from(states, Symbols(lambda: [symbol(1), symbol(2)], SystemTime()))
+    assert (found.symbol, found.level, found.ath, found.atl, found.trade_id) == ("S1USDT", 50.0, 3.0, 1.0, 5)
+    assert found.fib_levels["50"] == 2.0
+    assert sink._numbers(np.array([1.5, np.inf, np.nan, -np.inf])) == [1.5, None, None, None]
+
+
 def test_a_tape_until() -> None:
     tape, end = MemoryTape(), [1]
     tape.append(trades(10))

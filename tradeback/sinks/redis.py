@@ -293,12 +293,15 @@ def levels_from(states: States, symbols: Symbols) -> list[Levels]:
     """The levels of the states that have traded."""
     made = []
     rows = enigma_rows(states)
-    columns = (rows[name].tolist() for name in ("symbol_id", "level", "ath", "atl", "fib", "trade_id"))
-    for symbol_id, level, ath, atl, fib, trade_id in zip(*columns, strict=True):
+    values = (_numbers(rows[name]) for name in ("level", "ath", "atl"))
+    fibs = rows["fib"].tolist() if np.isfinite(rows["fib"]).all() else map(_numbers, rows["fib"])
+    for symbol_id, level, ath, atl, fib, trade_id in zip(
+        rows["symbol_id"].tolist(), *values, fibs, rows["trade_id"].tolist(), strict=True
+    ):
         symbol = symbols.get(symbol_id)
         if symbol is not None:
-            fibs = dict(zip(FIB_NAMES, map(number, fib), strict=True))
-            made.append(Levels(symbol.symbol, number(level), number(ath), number(atl), fibs, trade_id))
+            named = dict(zip(FIB_NAMES, fib, strict=True))
+            made.append(Levels(symbol.symbol, level, ath, atl, named, trade_id))
     return made
 
 
