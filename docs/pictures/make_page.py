@@ -48,7 +48,7 @@ async def main() -> None:
         await shows(tab, f"{url}/#BTCUSDT/1d/pane=enigma", "dark")
         await at(DARK_AFTER_S)
         await tab.picture(FOLDER / "page-dark.png")
-        await shows(tab, f"{url}/#ETHUSDT/1m/pane=latency", "light")
+        await shows(tab, f"{url}/#ETHUSDT/1s/pane=latency", "light")
         await at(LIGHT_AFTER_S)
         await tab.until("tradeback.chart.gapCount > 0")
         await tab.picture(FOLDER / "page-light.png")
