@@ -1,5 +1,7 @@
 """Market watches as subscriptions of version 2: a resume brings everything, whatever the watch did before."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +11,11 @@ import pytest
 import websockets
 from websockets.typing import Subprotocol
 
+from tests.client.cutter import cutter
 from tests.feed.harness import World
-from tests.feed.v2_peer import Market, Peer, expected, tape_rows, taped
+from tests.feed.v2_peer import Entry, Market, Peer, entries_of, expected, tape_rows, taped
+from tradeback.client import connect
+from tradeback.client import feed as feeds
 from tradeback.feed import watches
 from tradeback.feed.admission import Admission, unpacked
 from tradeback.feed.client import Client
@@ -193,3 +198,52 @@ def test_an_admission_travels_as_json() -> None:
 
     for admission in (Admission(), Admission("s", "w"), Admission("s", "w", frozenset({"B", "A"}))):
         assert unpacked(orjson.loads(orjson.dumps(admission.packed()))) == admission
+
+
+async def until_asked(doorman: Doorman, asked: bool) -> None:
+    """Until a client is connected that has got its watch, and has subscribed itself if it will."""
+    async with asyncio.timeout(30):
+        while not any(client.watched and client.asked >= asked for client in doorman.clients):
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("names", [["ETHUSDT"], []], ids=["beside its own", "alone"])
+async def test_our_client_gets_a_watch_exactly_once_whatever_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    monkeypatch.setattr(feeds, "BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr(feeds, "BACKOFF_MAX_S", 0.02)
+    monkeypatch.setattr(watches, "PARK_S", 0.01)
+    market, chance = Market(5), random.Random(5)
+    async with (
+        taped(tmp_path, hot_rows=1 << 12, rows_per_segment=3_000) as running,
+        cutter(5, running.front.port, 0) as relay,
+        connect(relay.url, names) as feed,
+    ):
+        doorman = Doorman(running, "BTCUSDT")
+        relay.cut()  # the first connection was made before there was a watch
+        found: list[Entry] = []
+
+        async def collect() -> None:
+            async for batch in feed:
+                if not batch.snapshot:
+                    found.extend(entries_of(batch.frame))
+
+        collecting = asyncio.create_task(collect())
+        await until_asked(doorman, bool(names))
+        begin = running.tape.next_sequence
+        relay.bytes_most = 10_000
+        relay.cut()
+        while relay.cuts < 8 or running.tape.next_sequence < 5_000:
+            running.publish(market.rows(chance.choice((1, 10, 150))))
+            await asyncio.sleep(0.001)
+        relay.bytes_most = 0
+        running.publish(market.rows(10))
+        async with asyncio.timeout(60):
+            while feed.position is None or feed.position.sequence < running.tape.next_sequence:
+                await asyncio.sleep(0.001)
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
+        ids = {1, 2} if names else {1}
+        assert found == expected(tape_rows(running, begin), TRADES, ids)
+        assert running.feed.counts.resumes_refused == 0
