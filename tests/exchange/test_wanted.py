@@ -377,9 +377,10 @@ async def test_many_at_once_while_others_stream(tmp_path: Path) -> None:
         assert sorted(ids.values()) == list(range(1, len(ids) + 1))
         assert sum(line.counts.reconnects for line in world.pool.lines) == 0
         for name in world.names[:CONFIGURED]:
+            await until(lambda name=name: len(world.trades(name)) > 5, 60)  # type: ignore[misc]
             trades = world.trades(name)
             assert sorted(trades) == list(range(min(trades), min(trades) + len(trades)))
-            assert run_of(world.desk, QUOTE, world.id_of(name))
+            await until(lambda name=name: run_of(world.desk, QUOTE, world.id_of(name)), 60)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("places", [0, 3])
