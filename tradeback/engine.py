@@ -186,6 +186,7 @@ class Engine:
             write_seconds_max=self.config.server.write_timeout_s,
         )
         front.gate = SocketGate(access)
+        front.shed = runner.shed
         if self._hub is None:
             await front.open(self.config.server.host, self.config.server.port)
         else:

@@ -120,6 +120,7 @@ async def guarded(
     assert runner.server is not None
     front = Front(runner.server, feed.accept, head_seconds_max=head_seconds_max)
     front.gate = SocketGate(access)
+    front.shed = runner.shed
     await front.open("127.0.0.1", 0)
     feed.start()
     feed.attach_kernels()

@@ -176,6 +176,25 @@ async def test_thousands_of_idle_connections(tmp_path: Path, monkeypatch: pytest
             writer.transport.abort()
 
 
+async def test_idle_connections_go_when_descriptors_run_out(world: AccessWorld) -> None:
+    """Kept alive after a request each, they hold what others need."""
+    idle = []
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.front.port)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b'{"status":"ok"}')
+        idle.append((reader, writer))
+    held, world.front.fd_max = world.front.fd_max, 0
+    assert (await send(world, b"")).startswith(b"HTTP/1.1 503"), "this one has come too early"
+    world.front.fd_max = held
+    async with asyncio.timeout(WAIT_S):
+        assert {await reader.read() for reader, _ in idle} == {b""}
+    assert (await ask(world.jar(), "GET", "/health/live"))[0] == 200
+    for _, writer in idle:
+        writer.close()
+
+
 async def test_newcomers_all_at_once_are_told_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

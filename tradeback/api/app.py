@@ -68,7 +68,7 @@ def make_app(context: ServingContext) -> web.Application:
     return app
 
 
-def make_runner(context: ServingContext) -> web.AppRunner:
+def make_runner(context: ServingContext) -> Runner:
     """A runner whose `server` makes aiohttp's protocols for the front, after `await runner.setup()`."""
     return Runner(
         make_app(context),

@@ -17,8 +17,16 @@ from tradeback.stores.sessions import cleaned
 MESSAGE_CHARACTERS_MAX = 200
 
 
+SHED_AT_ONCE = 64
+
+
 class _Handler(RequestHandler):
     __slots__ = ()
+
+    @property
+    def is_idle(self) -> bool:
+        """It is kept alive between two requests."""
+        return self._current_request is None and not self._messages
 
     def handle_error(
         self,
@@ -43,6 +51,14 @@ class _Server(web.Server):
 
 class Runner(web.AppRunner):
     """Runs an application; `server` makes its protocols after `setup`."""
+
+    def shed(self) -> int:
+        """Close some idle connections, those first that are open for the longest; how many."""
+        connections = self.server.connections if self.server is not None else []
+        idle = [each for each in connections if isinstance(each, _Handler) and each.is_idle]
+        for handler in idle[:SHED_AT_ONCE]:
+            handler.force_close()
+        return len(idle[:SHED_AT_ONCE])
 
     async def _make_server(self) -> web.Server:
         server: Any = await super()._make_server()

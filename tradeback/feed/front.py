@@ -85,6 +85,8 @@ class Front:
         self.refused = 0
         self.gate: Gate | None = None
         """Says who may open a WebSocket, and whose it is; without one everybody may, for nobody."""
+        self.shed: Callable[[], object] = lambda: None
+        """Called when descriptors run out: close HTTP connections that nobody uses just now."""
         self.hand_over: HandOver = _nobody
         """Asked first about every upgrade that is let in: another process may serve it."""
         self.hand_history: HandHistory = _nobody_reads
@@ -174,7 +176,10 @@ class HeadReader(asyncio.Protocol):
         self._timer = loop.call_later(self._front.head_seconds_max, self._too_slow)
         # The lowest free descriptor is always taken, so its number says how many are in use. Running
         # out of them would spin aiofastnet's accept loop.
-        if not room or transport.get_extra_info("socket").fileno() >= self._front.fd_max:
+        full = transport.get_extra_info("socket").fileno() >= self._front.fd_max
+        if full:
+            self._front.shed()
+        if full or not room:
             self._refuse(503, "too_many_connections", "no room for another connection; try again later")
 
     def connection_lost(self, error: Exception | None) -> None:
