@@ -1,5 +1,6 @@
 """api/stats: the numbers of the health strip, cumulative, so that every reader has its own interval."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ async def test_an_engine_that_knows_nothing_yet_says_so() -> None:
         assert answer["symbol"]["complete_through_id"] is None
         assert answer["waiting_for"] == ["no exchange line delivers yet"]
         assert answer["inside_engine"]["counts"] == [0] * (len(answer["inside_engine"]["bounds_us"]) + 1)
-        assert answer["timestamp"] <= answer["now"]
+        assert answer["asked"] <= answer["timestamp"] <= answer["now"]
         assert len(answer["page"]) == 16
 
 
@@ -101,6 +102,18 @@ async def test_readers_within_a_moment_share_an_answer(monkeypatch: pytest.Monke
         _, other = await get(running, "/api/v1/stats")
         assert one["timestamp"] == other["timestamp"]
         assert one["now"] < other["now"], "the clock is never shared"
+
+
+async def test_a_collector_that_comes_later_is_asked_too() -> None:
+    class Intake:
+        def collect(self) -> Iterator[Family]:
+            yield Family("tradeback_ingest_messages", "counter", "").add(7, stream="trade")
+
+    async with world() as running:
+        _, before = await get(running, "/api/v1/stats")
+        running.context.collectors.append(Intake())
+        _, answer = await get(running, "/api/v1/stats")
+        assert (before["messages"], answer["messages"]) == ({}, {"trade": 7})
 
 
 def test_histograms_of_all_processes_are_added_up() -> None:

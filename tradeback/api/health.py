@@ -33,15 +33,15 @@ def overall(parts: Iterable[ComponentHealth]) -> str:
     return worst
 
 
-def missing(context: ServingContext) -> list[str]:
-    """What keeps the engine from being ready; empty when it is."""
+def missing(context: ServingContext, parts: Iterable[ComponentHealth] | None = None) -> list[str]:
+    """What keeps the engine from being ready; empty when it is. `parts`: the components' health, if known."""
     if context.not_ready is not None:
         return list(context.not_ready())
     reasons = []
     if context.feed is not None and not context.feed.ready:
         reasons.append("the kernels are still loading")
-    lines = [part.health() for part in context.components]
-    if not any(line.name.startswith(LINE_PREFIX) and line.state == "ok" for line in lines):
+    known = [part.health() for part in context.components] if parts is None else parts
+    if not any(part.name.startswith(LINE_PREFIX) and part.state == "ok" for part in known):
         reasons.append("no exchange line delivers yet")
     return reasons
 

@@ -17,7 +17,7 @@ from tradeback.api.health import LINE_PREFIX, missing, overall
 from tradeback.derive.completeness_gap import OPEN
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth
-from tradeback.ops.metrics import LATENCY_BOUNDS_US, Family, Histogram
+from tradeback.ops.metrics import LATENCY_BOUNDS_US, Collects, Family, Histogram
 from tradeback.version import VERSION
 
 KEPT_S = 0.4
@@ -34,6 +34,9 @@ HOPS = {
 }
 """Histograms; those of several processes are added up."""
 AHEAD = "tradeback_receive_ahead"
+GAUGES = ("clients", "lagging")
+"""Of the feed."""
+WANTED = frozenset((*COUNTS.values(), *HOPS.values(), AHEAD, *(f"tradeback_feed_{name}" for name in GAUGES)))
 SYMBOL = word("symbol", "tell also how far this one is complete", example="BTCUSDT")
 TROUBLES_MAX = 8
 LINE_DETAILS = ("reconnects", "stalls", "wins", "losses", "fills", "lag_ms", "endpoint")
@@ -50,6 +53,8 @@ class StatsRoutes:
         self._started_ms = context.clock.wall_ns() / 1e6
         self._kept: Json = {}
         self._kept_ns = -(1 << 62)
+        self._asked = -1
+        self._wanted: list[Collects] = []
 
     def routes(self) -> list[web.RouteDef]:
         """For `Application.add_routes`."""
@@ -67,6 +72,7 @@ class StatsRoutes:
     async def stats(self, request: web.Request) -> web.Response:
         """Rates, latencies, lines, gaps; with `symbol` also how far that one is complete."""
         clock = self._context.clock
+        asked_ms = clock.wall_ns() / 1e6
         if clock.steady_ns() - self._kept_ns > KEPT_S * 1e9:
             self._kept_ns = clock.steady_ns()
             self._kept = self._make() | {"page": await self._page()}
@@ -79,7 +85,8 @@ class StatsRoutes:
                     404, "unknown_symbol", f"no symbol {name[:40]!r}; GET /api/v1/symbols lists them"
                 )
             answer["symbol"] = self._complete(symbol)
-        answer["now"] = clock.wall_ns() / 1e6
+        # Between these two lies our own time: who compares clocks by request and answer leaves it out.
+        answer["asked"], answer["now"] = asked_ms, clock.wall_ns() / 1e6
         response = json_response(answer)
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -87,23 +94,30 @@ class StatsRoutes:
     def _make(self) -> Json:
         context = self._context
         parts = context.health()
-        families: list[Family] = []
-        for collector in context.collectors:
-            families.extend(collector.collect())
         return {
             "timestamp": context.clock.wall_ns() / 1e6,
             "started_at": self._started_ms,
             "version": VERSION,
             "status": overall(parts),
             "troubles": _troubles(parts),
-            "waiting_for": missing(context),
-            **numbers(families),
+            "waiting_for": missing(context, parts),
+            **numbers(self._families()),
             "history": next((part.state for part in parts if part.name == "history"), "starting"),
             "clock": _clock(parts),
             "lines": _lines(parts),
             "gaps": _gaps(context.gaps),
             "tape": {"epoch": getattr(context.tape, "epoch", None), "sequence": context.tape.next_sequence},
         }
+
+    def _families(self) -> list[Family]:
+        """Those that are wanted. Only the collectors that have any are asked: all together cost a ms."""
+        collectors = self._context.collectors
+        if len(collectors) != self._asked:
+            self._asked = len(collectors)
+            self._wanted = [
+                one for one in collectors if any(family.name in WANTED for family in one.collect())
+            ]
+        return [family for one in self._wanted for family in one.collect() if family.name in WANTED]
 
     def _complete(self, symbol: Symbol) -> Json:
         source = self._context.gaps
@@ -125,7 +139,7 @@ def numbers(families: Iterable[Family]) -> Json:
     for name, wanted in HOPS.items():
         found[name] = _histogram(held.get(wanted))
     found["exchange_to_engine"]["ahead"] = sum(_by_stream(held.get(AHEAD)).values())
-    for name in ("clients", "lagging"):
+    for name in GAUGES:
         found[f"feed_{name}"] = int(sum(_by_stream(held.get(f"tradeback_feed_{name}")).values()))
     return found
 

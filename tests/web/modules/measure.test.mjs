@@ -61,11 +61,11 @@ test("messages that came before they were sent hide the latency", () => {
 test("round trips bound the clock from both sides, and a clock that is set begins anew", () => {
   const bound = new ClockBound();
   assert.equal(bound.now, null);
-  bound.add(1_000, 1_053, 1_010);
+  bound.add(1_000, 1_053, 1_053, 1_010);
   assert.deepEqual(bound.now, { offsetMs: 48, errorMs: 5 });
-  bound.add(2_000, 2_051, 2_002);
+  bound.add(2_000, 2_051, 2_151, 2_102); // it took 100 ms to answer, which do not count
   assert.deepEqual(bound.now, { offsetMs: 50, errorMs: 1 });
-  bound.add(3_000, 3_600, 3_004);
+  bound.add(3_000, 3_600, 3_600, 3_004);
   assert.deepEqual(bound.now, { offsetMs: 598, errorMs: 2 });
 });
 

@@ -58,8 +58,8 @@ function corrected({ p50Us, p99Us }, clock) {
 }
 
 /**
- * How far the engine's clock is from this one, by request and answer: the engine looked at its clock
- * somewhere between the two, so each exchange bounds the offset from both sides.
+ * How far the engine's clock is from this one, by request and answer: the engine had the request after it was
+ * sent, and answered before the answer was here, so each exchange bounds the offset from both sides.
  */
 export class ClockBound {
   #samples = [];
@@ -69,9 +69,9 @@ export class ClockBound {
     this.#most = most;
   }
 
-  /** One exchange; all in ms since 1970, `engineMs` by the engine's clock. */
-  add(sentMs, engineMs, receivedMs) {
-    this.#samples.push([engineMs - receivedMs, engineMs - sentMs]);
+  /** One exchange; all in ms since 1970, when it was asked and when it answered by the engine's clock. */
+  add(sentMs, askedMs, answeredMs, receivedMs) {
+    this.#samples.push([answeredMs - receivedMs, askedMs - sentMs]);
     if (this.#samples.length > this.#most) this.#samples.shift();
   }
 

@@ -311,7 +311,7 @@ class Page {
     const sentMs = now();
     try {
       const stats = await http.stats(this.selected?.symbol ?? "");
-      this.strip.take(stats, sentMs, now());
+      this.strip.take(stats, ...(onTheWire("/api/v1/stats") ?? [sentMs, now()]));
       // An engine that has just been started fetches what was before: then there is more to show.
       if (stats.history === "ok" && this.stats && this.stats.history !== "ok") this.#comeBack();
       this.stats = stats;
@@ -565,6 +565,15 @@ class Page {
     event.preventDefault();
     act();
   }
+}
+
+/** When the newest request of a path left the browser and its answer came in, ms since 1970; the way to and from
+ * this script is left out. Null when the browser does not tell. */
+function onTheWire(path) {
+  const entry = performance.getEntriesByType("resource").findLast((one) => one.name.includes(path));
+  performance.clearResourceTimings();
+  if (!entry?.responseStart) return null;
+  return [performance.timeOrigin + entry.requestStart, performance.timeOrigin + entry.responseStart];
 }
 
 function press(button, on) {

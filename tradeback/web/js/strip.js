@@ -73,7 +73,7 @@ export class Strip {
 
   /** An answer of /api/v1/stats, and when it was asked for and had, ms. Returns what is between two. */
   take(stats, sentMs, receivedMs) {
-    this.#clock.add(sentMs, stats.now, receivedMs);
+    this.#clock.add(sentMs, stats.asked, stats.now, receivedMs);
     const told = between(this.#before, stats);
     if (!this.#before || stats.timestamp > this.#before.timestamp) this.#before = stats;
     else return null; // the same reading again: nothing has passed
