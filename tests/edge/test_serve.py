@@ -16,10 +16,12 @@ from tests.servers.kinds import NatsServer
 from tests.servers.process import free_port
 from tests.sinks.nats_world import SYMBOLS, config_of
 from tradeback.api.shapes import bars_json, enigma_json, price_json
+from tradeback.edge import engine
 from tradeback.edge.engine import check
 from tradeback.edge.serve import serve
 from tradeback.model.config import Config, FeedConfig, NatsConfig
 from tradeback.model.errors import StartupError
+from tradeback.stores import bus_nats
 from tradeback.tape import follow
 
 WAIT_S = 90.0
@@ -226,8 +228,10 @@ async def test_without_the_hub_what_was_copied_is_served(hub: Hub, tmp_path: Pat
 
 
 async def test_without_nats_what_was_copied_is_served(
-    hub: Hub, tmp_path: Path, nats_server: NatsServer
+    hub: Hub, tmp_path: Path, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bus_nats, "BACKOFF_MAX_S", 0.2)
+    monkeypatch.setattr(engine, "CONNECT_S", 0.2)
     hub.append(500)
     await hub.publish()
     async with answering(hub) as series:

@@ -120,7 +120,7 @@ async def same_end(*engines: Engine) -> None:
 
 
 async def test_two_edges_behind_one_hub(tmp_path: Path, nats_server: NatsServer) -> None:
-    bus = {"NATS_URL": nats_server.url, "NATS_NODE": NODE}
+    bus = {"NATS_URL": nats_server.url, "NATS_NODE": NODE, "NATS_STREAM_BYTES": "64MiB"}
     async with running_market(tmp_path, SYMBOLS, RATE) as market:  # noqa: SIM117
         async with running_engine(tmp_path / "hub", market.announced, **bus) as hub:
             async with running_edge(tmp_path / "a", bus) as one, running_edge(tmp_path / "b", bus) as two:

@@ -48,8 +48,9 @@ def open_tape(folder: Path) -> Tape:
 
 
 def config_of(folder: Path, url: str, node: str, **more: object) -> Config:
-    """A configuration with NATS."""
-    return Config(data_dir=str(folder), nats=NatsConfig(url=url, node=node, **more))  # type: ignore[arg-type]
+    """A configuration with NATS. The server reserves the room of each stream, and has many of them."""
+    nats = NatsConfig(url=url, node=node, **{"stream_bytes": 32 << 20, **more})  # type: ignore[arg-type]
+    return Config(data_dir=str(folder), nats=nats)
 
 
 def drains_of(config: Config, symbols: list[Symbol] | None = None) -> dict[str, Drain]:

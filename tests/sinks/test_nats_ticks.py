@@ -84,7 +84,7 @@ async def test_a_server_that_breaks_in_full_stream(
     drain = drains_of(config)[NAME]
     drain.start()
     feeding = asyncio.create_task(feed(tape, 250))
-    for _ in range(2):
+    for _ in range(1 if how == "pause" else 2):
         before = drain.batches
         async with asyncio.timeout(WAIT_S):
             while drain.batches < before + 5:

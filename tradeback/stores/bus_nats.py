@@ -32,7 +32,7 @@ PING_S = 3
 BUFFER_BYTES = 8 * 1024 * 1024
 CLOSE_S = 1.0
 FLUSH_S = 5
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
 DROPS_TOLD_S = 10.0
 """Lost messages of slow readers are logged once in this time."""
 
