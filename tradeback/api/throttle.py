@@ -2,8 +2,9 @@
 
 An attempt counts as failed from its beginning, so that a hundred at the same moment are not all free. One
 that has to wait is not counted: whoever keeps knocking waits no longer than he must, and cannot lock out
-others of his address for ever. The brake of a name alone, against many addresses that guess together, is short
-and does not hold for addresses from which this user has logged in before: nobody can lock a user out of his own.
+others of his address for ever. The brake of a name alone, against many addresses that guess together, is
+short, and does not hold for addresses from which this user has logged in before: nobody can lock a user out
+of his own.
 """
 
 import math

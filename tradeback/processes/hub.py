@@ -74,7 +74,7 @@ class Hub:
             worker.close()
 
     def tell_workers(self, message: Message) -> None:
-        """What happened to a session or a market watch; a worker without a link learns it later, by itself."""
+        """What happened to a session or a market watch; one without a link learns it later, by itself."""
         for worker in self.workers:
             worker.send(message)
 

@@ -25,7 +25,8 @@ class Sqlite:
         self.path = path
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[tuple[sqlite3.Connection, threading.Lock]] = []
+        """With each the lock that its thread holds while it reads."""
         self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,28 +78,45 @@ class Sqlite:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of the file on this thread's own connection."""
-        if self._closed:
-            raise sqlite3.ProgrammingError(f"{self.path} has been closed")
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        self._check_open()
+        held: tuple[sqlite3.Connection, threading.Lock] | None = getattr(self._local, "held", None)
+        if held is None:
+            held = self._local.held = self._new_reader()
+        connection, reading = held
+        with reading:
+            self._check_open()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def _new_reader(self) -> tuple[sqlite3.Connection, threading.Lock]:
+        with self._lock:
+            self._check_open()
             connection = self._connect()
             connection.execute("PRAGMA query_only=ON")
-            with self._lock:
-                self._readers.append(connection)
-            self._local.connection = connection
-        connection.execute("BEGIN")
-        try:
-            yield connection
-        finally:
-            connection.execute("ROLLBACK")
+            made = connection, threading.Lock()
+            self._readers.append(made)
+        return made
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise sqlite3.ProgrammingError(f"{self.path} has been closed")
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, each when its thread has finished what it reads.
+
+        Whoever has cancelled a task has not ended its thread, and SQLite crashes when a connection goes away
+        under a statement.
+        """
         self._closed = True
         with self._lock:
-            for connection in (*self._readers, self._writer):
-                connection.close()
+            for connection, reading in self._readers:
+                with reading:
+                    connection.close()
             self._readers.clear()
+            self._writer.close()
 
 
 def statements(script: str) -> Iterator[str]:
