@@ -13,6 +13,7 @@ from tradeback.model.symbols import SYMBOL_IDS_MAX
 from tradeback.stores import registry as opening
 from tradeback.stores import registry_rows
 from tradeback.stores.ports import Registry, SessionRecord
+from tradeback.stores.registry_accounts import MANY
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 NOW = TestClock().wall_ns()
@@ -278,3 +279,33 @@ def test_the_client_library_is_imported_only_where_it_is_configured() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_many_sessions_and_watches_in_one_question(registry: Registry) -> None:
+    """More than fit into one statement; ended and expired ones are left out."""
+    user = await registry.add_user("alice", "h", NOW)
+    assert user is not None
+    seen = frozenset({"BTCUSDT"})
+    keys = [f"{number:064x}" for number in range(7)]
+    for number, key in enumerate(keys):
+        symbols = seen if number == 2 else None
+        expires_ns = NOW if number == 5 else NOW + DAY_NS
+        owner = user.id if number % 2 else None
+        made = SessionRecord(key, owner, None, "", "", NOW, NOW, expires_ns, symbols)
+        await registry.add_session(made)
+        await registry.watch(key, f"S{number}", 10, NOW)
+        await registry.watch(key, "LAST", 10, NOW)
+    await registry.end_session(keys[6])
+    unknown = [f"{number:064x}" for number in range(100, 100 + MANY)]
+    found = await registry.sessions_alive([*unknown, *keys], NOW)
+    assert {each.token_hash for each in found} == set(keys[:5])
+    for each in found:
+        assert each == await registry.session(each.token_hash, NOW)
+    assert [each.symbols for each in found if each.token_hash == keys[2]] == [seen]
+    watched = await registry.watched_by([*unknown, *keys])
+    assert watched == {key: [f"S{number}", "LAST"] for number, key in enumerate(keys)}
+    assert await registry.sessions_alive([], NOW) == []
+    assert await registry.watched_by([]) == {}
+    await registry.set_active(user.id, False, NOW)
+    left = {each.token_hash for each in await registry.sessions_alive(keys, NOW)}
+    assert left == {keys[0], keys[2], keys[4]}
