@@ -179,8 +179,8 @@ async def test_a_market_watch_comes_once_whatever_breaks(
         ):
             await until_asked(doorman, bool(symbols))
             relay.cut()
-            relay.bytes_most = 10_000
-            while relay.cuts < 8 or running.tape.next_sequence < 5_000:
+            relay.bytes_most = 4_000
+            while relay.cuts < 5 or running.tape.next_sequence < 1_500:
                 await publish_some(running, market, chance)
             relay.bytes_most = 0
             running.publish(market.rows(1))
