@@ -1,11 +1,13 @@
 """stores/bus_nats: what a server's failures do to the bus, and what it says of them."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from nats.errors import NoRespondersError
 
 from tests.servers.fixtures import need
 from tests.servers.kinds import NatsServer
@@ -145,6 +147,30 @@ async def test_a_server_that_hangs_is_left_and_found_again(
     await bus.publish("hang.x", b"1")
     assert (await box.wait(1))[-1].payload == b"1"
     await bus.close()
+
+
+@pytest.mark.parametrize("end", [NoRespondersError, None])
+async def test_a_cancellation_that_the_library_swallows_is_not_lost(
+    bus: NatsBus, monkeypatch: pytest.MonkeyPatch, end: type[Exception] | None
+) -> None:
+    begun = asyncio.Event()
+
+    async def swallow(*arguments: object, **more: object) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if end is not None:
+            raise end
+
+    monkeypatch.setattr(bus.client, "publish", swallow)
+    monkeypatch.setattr(bus.client, "request", swallow)
+    for call in (bus.publish("swallow.x", b""), bus.request("swallow.x", b"", WAIT_S)):
+        begun.clear()
+        task = asyncio.create_task(call)
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_it_closes_while_nobody_is_there() -> None:

@@ -136,6 +136,7 @@ class NatsBus:
             client = Client()
             try:
                 await self._connect(client)
+                not_cancelled()
                 failures = 0
                 await self._lost.wait()
                 self._become("down", f"the connection to NATS at {self.server} was lost; connecting again")
@@ -146,6 +147,7 @@ class NatsBus:
                 self._client = None
                 self.connected.clear()
                 await _abandon(client)
+                not_cancelled()
             await asyncio.sleep(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures, 10)))
 
     async def _connect(self, client: Client) -> None:
@@ -226,7 +228,8 @@ class NatsBus:
             await self.client.publish(subject, payload, headers=headers)
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
-        not_cancelled()
+        finally:
+            not_cancelled()
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = "", pending_max: int = 65_536
@@ -267,7 +270,8 @@ class NatsBus:
             raise TimeoutError(f"no answer on {subject} within {timeout_s:g} s") from None
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
-        not_cancelled()
+        finally:
+            not_cancelled()
         return bytes(answer.data)
 
     async def _subscribe(
@@ -282,6 +286,8 @@ class NatsBus:
                 await self._client.flush(2)
             except nats.errors.Error:
                 pass  # the connection has just gone: the next one gets the subscription
+            finally:
+                not_cancelled()
         return made
 
     def forget(self, subscription: NatsSubscription) -> None:
@@ -295,7 +301,8 @@ class NatsBus:
             await self.client.flush(FLUSH_S)
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
-        not_cancelled()
+        finally:
+            not_cancelled()
 
     # For those who need more than the role: JetStream.
 

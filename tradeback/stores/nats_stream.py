@@ -124,9 +124,10 @@ class TapeStream:
             for name, payload in messages[:-1]:
                 await client.publish(self.subject, payload, headers=_headers(name, number))
                 number += 1
-            not_cancelled()
         except nats.errors.Error as error:
             raise StoreError(explain(error, self._bus.server)) from error
+        finally:
+            not_cancelled()
         name, payload = messages[-1]
         stored = await self._call(
             self._js.publish(self.subject, payload, stream=self.name, headers=_headers(name, number))
@@ -149,9 +150,7 @@ class TapeStream:
     async def _call(self, call: Any) -> Any:
         try:
             async with asyncio.timeout(CALL_S + 0.5):
-                found = await call
-                not_cancelled()
-                return found
+                return await call
         except js.NotFoundError as error:
             raise _NotThere(str(error)) from error
         except js.APIError as error:
@@ -164,6 +163,8 @@ class TapeStream:
             raise StoreError(f"JetStream at NATS {self._bus.server} does not answer in time") from error
         except nats.errors.Error as error:
             raise StoreError(explain(error, self._bus.server)) from error
+        finally:
+            not_cancelled()
 
     def _explain(self, error: js.APIError) -> str:
         words = error.description or str(error)
