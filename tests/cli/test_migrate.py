@@ -10,6 +10,10 @@ from tests.servers.kinds import MariadbServer
 from tests.stores.accounts_world import database
 from tradeback.cli.migrate import migrate
 from tradeback.model.errors import StartupError
+from tradeback.stores import migrations
+
+VERSIONS = Path(migrations.__path__[0]) / "versions"
+*_, BEFORE, HEAD = sorted(path.name[1:5] for path in VERSIONS.glob("r*.py"))
 
 
 def call(*arguments: str, stdin: str = "") -> Result:
@@ -27,16 +31,17 @@ def test_up_status_down(folder: Path) -> None:
     assert (status.return_value, "[ ] 0001" in status.output) == (1, True)
     assert "tradeback migrate up" in status.stderr
     assert not (folder / "registry.sqlite").exists()
-    assert call("up").output == f"{folder / 'registry.sqlite'}: base -> 0002\n"
-    assert call("up").output == f"{folder / 'registry.sqlite'}: is at 0002\n"
+    assert call("up").output == f"{folder / 'registry.sqlite'}: base -> {HEAD}\n"
+    assert call("up").output == f"{folder / 'registry.sqlite'}: is at {HEAD}\n"
     status = call("status")
-    assert (status.return_value, "[x] 0002" in status.output) == (0, True)
+    assert (status.return_value, f"[x] {HEAD}" in status.output) == (0, True)
     assert call("down", stdin="n\n").exception is not None
     assert call("status").return_value == 0
-    assert "0002 -> 0001" in call("down", stdin="y\n").output
+    assert f"{HEAD} -> {BEFORE}" in call("down", stdin="y\n").output
     status = call("status")
-    assert (status.return_value, "[x] 0001" in status.output, "[ ] 0002" in status.output) == (1, True, True)
-    assert "0001 -> base" in call("down", "--to", "base", "--yes").output
+    assert (status.return_value, f"[x] {BEFORE}" in status.output) == (1, True)
+    assert f"[ ] {HEAD}" in status.output
+    assert f"{BEFORE} -> base" in call("down", "--to", "base", "--yes").output
 
 
 def test_mysql(mariadb_server: MariadbServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +51,7 @@ def test_mysql(mariadb_server: MariadbServer, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("MYSQL_DATABASE", config.database)
         monkeypatch.setenv("MYSQL_USER", config.user)
         assert call("status").return_value == 1
-        assert call("up").output.endswith(f"/{config.database}: base -> 0002\n")
+        assert call("up").output.endswith(f"/{config.database}: base -> {HEAD}\n")
         assert call("status").return_value == 0
 
 
