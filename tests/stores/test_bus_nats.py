@@ -149,6 +149,31 @@ async def test_a_server_that_hangs_is_left_and_found_again(
     await bus.close()
 
 
+async def test_what_took_too_long_while_a_server_hung_does_not_end_the_connection(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bus_nats, "PING_S", 60)
+    monkeypatch.setattr(bus_nats, "FLUSH_S", 0.05)
+    bus, box = NatsBus(NatsConfig(url=nats_server.url), LOG), Box()
+    await bus.start()
+    await bus.ready(WAIT_S)
+    await bus.subscribe("late.x", box.put)
+    nats_server.pause()
+    with pytest.raises(StoreError, match="does not answer in time"):
+        await bus.flush()
+    cancelled = asyncio.create_task(bus.flush())
+    await asyncio.sleep(0.01)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    nats_server.resume()  # and the PONGs come nevertheless
+    await bus.publish("late.x", b"1")
+    assert (await box.wait(1))[-1].payload == b"1"
+    assert bus.connects == 1
+    assert "Traceback" not in caplog.text
+    await bus.close()
+
+
 @pytest.mark.parametrize("end", [NoRespondersError, None])
 async def test_a_cancellation_that_the_library_swallows_is_not_lost(
     bus: NatsBus, monkeypatch: pytest.MonkeyPatch, end: type[Exception] | None

@@ -180,7 +180,7 @@ class NatsBus:
                 )
                 for subscription in self._subscriptions.copy():
                     await subscription.begin(client)
-                await client.flush(2)
+                await _flushed(client, 2)
         except Exception as error:
             raise (noted[-1] if noted else error) from None
         self._client = client
@@ -283,7 +283,7 @@ class NatsBus:
         if self._client is not None:
             try:
                 await made.begin(self._client)
-                await self._client.flush(2)
+                await _flushed(self._client, 2)
             except nats.errors.Error:
                 pass  # the connection has just gone: the next one gets the subscription
             finally:
@@ -298,7 +298,7 @@ class NatsBus:
     async def flush(self) -> None:
         """Until the server has everything that was published. Raises StoreError when it does not say so."""
         try:
-            await self.client.flush(FLUSH_S)
+            await _flushed(self.client, FLUSH_S)
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
         finally:
@@ -338,6 +338,21 @@ def not_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def _flushed(client: Client, timeout_s: float) -> None:
+    """Until the server has answered a PING behind all that was published. Raises nats.errors.Error.
+
+    Not by `Client.flush`: that cancels what it waits for when it is cancelled or takes too long, and the PONG
+    that comes nevertheless, of a server that hung, ends the client's reader without anybody being told.
+    """
+    if client.is_closed:
+        raise nats.errors.ConnectionClosedError
+    pong = asyncio.get_running_loop().create_future()
+    await client._send_ping(pong)
+    done, _ = await asyncio.wait({pong}, timeout=timeout_s)
+    if not done:
+        raise nats.errors.FlushTimeoutError
 
 
 async def _abandon(client: Client) -> None:
