@@ -1,15 +1,19 @@
 # syntax=docker/dockerfile:1
-FROM python:3.11-slim-bookworm AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+FROM python:3.11.13-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/pip
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY tradeback ./tradeback
-RUN python -m venv /opt/tradeback && /opt/tradeback/bin/pip install -c constraints.txt .
-# Kernels for any CPU of this architecture: the cache must be good on the machine that runs the image.
+# The environment has no pip of its own: nothing installs anything in the running image.
+RUN --mount=type=cache,target=/pip python -m venv --without-pip /opt/tradeback \
+ && pip --python /opt/tradeback/bin/python install -c constraints.txt '.[influx,redis,nats,mysql]'
+# Kernels for any CPU of this architecture: the cache must be good on the machine that runs the image. Not in
+# /src: `python -m` would take the sources there, and a cache belongs to the files that it was made from.
+WORKDIR /opt/tradeback
 ENV NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES="" TRADEBACK_CACHE_DIR=/opt/tradeback/cache
-RUN /opt/tradeback/bin/python -m tradeback.warm
+RUN bin/python -m tradeback.warm
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.13-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/tradeback --create-home tradeback \
  && mkdir /var/lib/tradeback/data && chown tradeback:tradeback /var/lib/tradeback/data
 COPY --from=build --chown=tradeback:tradeback /opt/tradeback /opt/tradeback
