@@ -12,6 +12,7 @@ from tests.sinks.drain_world import SystemTime
 from tests.sinks.nats_world import SYMBOLS, connected
 from tradeback.derive import seeds
 from tradeback.derive.layout import EXCHANGE, RESOLUTIONS
+from tradeback.edge import history as history_module
 from tradeback.edge.history import Adoption, EdgeHistory, HubRest
 from tradeback.model.errors import ExchangeError
 from tradeback.model.symbols import SymbolTable
@@ -38,7 +39,10 @@ async def series(hub: Hub) -> AsyncIterator[Answering]:
     await made.stop()
 
 
-async def test_bars_of_the_hub_are_klines(hub: Hub, series: Answering, tmp_path: Path) -> None:
+async def test_bars_of_the_hub_are_klines(
+    hub: Hub, series: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "AGAIN_S", (0.0,))
     symbol = SYMBOLS[0]
     rows = [
         [
@@ -69,13 +73,13 @@ async def test_bars_of_the_hub_are_klines(hub: Hub, series: Answering, tmp_path:
         some = await rest.klines(symbol, "1m", start_ms=120 * 60_000, end_ms=130 * 60_000 - 1, limit=3)
         assert some["slot_us"].tolist() == [minute * MINUTE_US for minute in range(127, 130)]
         mine = SeriesSqlite(tmp_path / "mine.sqlite")
-        told: list[tuple[int, int, int, int]] = []
+        told: list[tuple[int, int]] = []
         history = EdgeHistory(rest, mine, SymbolTable.of(SYMBOLS), SystemTime(), get_log("history"))
-        history.on_covered.append(lambda *span: told.append(span))
+        history.on_stored.append(lambda *series: told.append(series))
         assert history.health().state == "starting"
         await history.run()
         assert history.health().state == "ok"
-        assert told == [(symbol.id, RESOLUTIONS.index("1m"), 6_000, 9_000)]
+        assert told == 2 * [(symbol.id, RESOLUTIONS.index("1m"))]
         held = mine.closed(symbol.id, RESOLUTIONS.index("1m"), 0, 1 << 40, 1_000).rows
         assert held["close"].tolist() == [2.0] * 50
         mine.close()

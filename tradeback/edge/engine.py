@@ -155,7 +155,8 @@ class Edge(Engine):
         """Bars from before the tape: the newest now, others when they are asked for."""
         backfill = backfill_of(rest, series, self.clock, parts.derived.newest_us, get_log("backfill"))
         history = EdgeHistory(rest, series, self.symbols, self.clock, get_log("history"))
-        history.on_covered.append(backfill.note)
+        # Only that there is something new: what the hub lacks now, it may have when somebody asks again.
+        history.on_stored.append(lambda symbol_id, resolution: backfill.note(symbol_id, resolution, 0, 0))
         context.klines = backfill
         context.components += [history, backfill]
         context.collectors.append(backfill)

@@ -13,7 +13,7 @@ import orjson
 
 from tradeback.api.bus_packing import StatePart, unpack_bars, unpack_state
 from tradeback.derive import seeds
-from tradeback.derive.layout import RESOLUTION_S, RESOLUTIONS, Bars, Drained, empty_bars
+from tradeback.derive.layout import RESOLUTIONS, Bars, Drained, empty_bars
 from tradeback.exchange.backfill import Backfill
 from tradeback.exchange.backoff import Backoff
 from tradeback.exchange.rest import Rest
@@ -28,6 +28,8 @@ from tradeback.tape.writer import Tape
 
 ASK_S = 5.0
 HISTORY_BARS = 1_000
+AGAIN_S = (10.0, 60.0)
+"""Pauses before the hub is asked once more for all of them."""
 STORE_ROWS = 100
 """Bars given to the store at a time: more would hold the interpreter's lock too long."""
 RETRY = Backoff(0.25, 10.0)
@@ -101,17 +103,26 @@ class EdgeHistory:
         self._state: State = "starting"
         self.last_error: str | None = None
         self.fetched = 0
-        self.on_covered: list[Callable[[int, int, int, int], None]] = []
-        """Called with symbol id, resolution and the span (unix seconds) whose bars were stored."""
+        self.on_stored: list[Callable[[int, int], None]] = []
+        """Called with symbol id and resolution of which bars were stored."""
 
     async def run(self) -> None:
-        """The newest closed bars of all symbols; asked for until the hub answers."""
-        for symbol in list(self._symbols):
-            for resolution in RESOLUTIONS:
-                await self._fetch(symbol, resolution)
-            self.fetched += 1
-        self._state, self._since_ns, self.last_error = "ok", self._clock.wall_ns(), None
-        self._log.info("history complete", symbols=self.fetched)
+        """The newest closed bars of all symbols; asked for until the hub answers.
+
+        And again a little later: the hub may have started just before, and learns its own history meanwhile.
+        """
+        for pause_s in (*AGAIN_S, None):
+            self.fetched = 0
+            for symbol in list(self._symbols):
+                for resolution in RESOLUTIONS:
+                    await self._fetch(symbol, resolution)
+                self.fetched += 1
+            if self._state != "ok":
+                self._state, self._since_ns = "ok", self._clock.wall_ns()
+                self._log.info("history complete", symbols=self.fetched)
+            self.last_error = None
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
 
     async def _fetch(self, symbol: Symbol, resolution: str) -> None:
         failures = 0
@@ -121,8 +132,8 @@ class EdgeHistory:
                 bars = seeds.history_bars(symbol, resolution, bars, ALWAYS_MS)
                 for first in range(0, len(bars), STORE_ROWS):
                     await asyncio.to_thread(self._series.put_history, bars[first : first + STORE_ROWS])
-                if len(bars):
-                    self._tell(symbol, resolution, bars)
+                for tell in self.on_stored if len(bars) else ():
+                    tell(symbol.id, RESOLUTIONS.index(resolution))
                 return
             except ExchangeError as error:
                 self.last_error = str(error)
@@ -130,12 +141,6 @@ class EdgeHistory:
                 self.last_error = f"the series store refuses closed bars: {error}"
             failures += 1
             await asyncio.sleep(RETRY.delay_s(failures, 0.5))
-
-    def _tell(self, symbol: Symbol, resolution: str, bars: Bars) -> None:
-        index = RESOLUTIONS.index(resolution)
-        slots_s = bars["slot_us"] // 1_000_000
-        for tell in self.on_covered:
-            tell(symbol.id, index, int(slots_s[0]), int(slots_s[-1]) + RESOLUTION_S[index])
 
     def health(self) -> ComponentHealth:
         """Starting while bars are being fetched."""
