@@ -106,7 +106,8 @@ def differing(hub: dict[str, Any], edge: dict[str, Any]) -> list[Any]:
         if hub[name] != edge[name] and isinstance(hub[name], list):
             one: dict[str, Any]
             two: dict[str, Any]
-            for one, two in zip_longest(hub[name], edge[name], fillvalue={}):
+            empty: dict[str, Any] = {}
+            for one, two in zip_longest(hub[name], edge[name], fillvalue=empty):
                 keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
                 found += [(name, one.get("time"), key, one.get(key), two.get(key)) for key in keys]
         elif hub[name] != edge[name]:
