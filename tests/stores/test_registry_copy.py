@@ -162,7 +162,7 @@ async def test_a_server_without_tables_is_refused_at_the_start_and_only_noted_la
     assert "tradeback migrate up" in (copy_of(opened).health().last_error or "")
     again = open_registry(Config(mysql=config), local, TestClock(), Notes())
     with pytest.raises(
-        StartupError, match="version 0001, this program needs \\d+: run `tradeback migrate up`"
+        StartupError, match=r"version 0001, this program needs \d+: run `tradeback migrate up`"
     ):
         await again.ids.assign_ids([BTC])
     await again.close()
