@@ -22,7 +22,8 @@ def test_the_layout_on_disk() -> None:
     kinds = (record.TRADE, record.QUOTE, record.AGG, record.GAP)
     assert kinds == (1, 2, 3, 4)
     assert (record.SEED_LEVELS, record.SEED_BAR, record.SEED_BAR_MORE) == (5, 6, 7)
-    assert sorted(record.KIND_NAMES) == list(range(1, 8))
+    assert record.UNWATCHED == 8
+    assert sorted(record.KIND_NAMES) == list(range(1, 9))
 
 
 def test_flags_do_not_overlap() -> None:
