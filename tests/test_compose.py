@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.flow.all_servers import metrics
 from tests.flow.running import running_engine, running_market, until
+from tests.servers.fixtures import need
 from tests.servers.kinds import RedisServer
 from tradeback import settings
 from tradeback.client import connect
@@ -404,6 +405,7 @@ def labels_of(text: str) -> Labels:
 
 
 async def test_queries_name_what_an_engine_tells_and_the_health_check_finds_it(tmp_path: Path) -> None:
+    need(RedisServer)
     with RedisServer(tmp_path / "redis") as redis:
         variables = {"REDIS_ADDR": redis.address, "FEED_WORKERS": "1"}
         async with (
