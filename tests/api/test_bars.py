@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.api.history_world import BEGIN_S, BTC, Exchange, flush, trades
@@ -10,10 +11,10 @@ from tests.feed.harness import World
 from tests.sinks.gate import Gate
 from tradeback.api import bar_cache, bars
 from tradeback.api.bar_text import Window, columns_text, objects_text
-from tradeback.api.bars import Ask, BarReader
+from tradeback.api.bars import Ask, BarReader, _still_running
 from tradeback.api.shapes import bars_json
 from tradeback.derive.completeness_ranges import IdRanges
-from tradeback.derive.layout import resolution_index
+from tradeback.derive.layout import BAR, resolution_index
 
 MINUTE = resolution_index("1m")
 FAR_S = 1 << 42
@@ -262,3 +263,18 @@ async def test_klines_that_came_by_another_way_show_at_once(served: World, gate:
     window = await reader.window(ask(BEGIN_S - 600))
     assert window.count == 15
     assert window.complete()[:5].all()
+
+
+def test_an_older_bar_without_the_trades_before_the_newer_one_is_not_running() -> None:
+    """Then the store may hold the exchange's own of it, which memory must not hide."""
+    rows = np.zeros(2, BAR)
+    rows["slot_us"] = (60_000_000, 120_000_000)
+    rows["trade_count"], rows["first_id"], rows["last_id"] = (10, 5), (1, 11), (10, 15)
+    assert len(_still_running(rows)) == 2
+    apart = rows.copy()
+    apart["first_id"][1], apart["last_id"][1] = 14, 18
+    assert _still_running(apart)["slot_us"].tolist() == [120_000_000]
+    holed = rows.copy()
+    holed["trade_count"][0] = 9
+    assert _still_running(holed)["slot_us"].tolist() == [120_000_000]
+    assert len(_still_running(rows[1:])) == 1

@@ -135,7 +135,7 @@ class BarReader:
         """The running bars; and what is held is dropped if it is not true any more."""
         derived = self._derived()
         series = ask.symbol.id, ask.resolution
-        running = derived.bars_open(*series)
+        running = _still_running(derived.bars_open(*series))
         counters = derived.counters
         klines, gaps = self._context.klines, self._context.gaps
         version = (
@@ -272,6 +272,16 @@ class BarReader:
         if self._context.derived is None or self._context.series is None:
             raise starting()
         return self._context.derived
+
+
+def _still_running(rows: Bars) -> Bars:
+    """The bars that only memory knows: not the older one of two that lacks trades before the newer one.
+
+    Its series was not followed for a while, or its gap is still open: the store may hold the exchange's own.
+    """
+    if len(rows) > 1 and not (is_whole(rows)[0] and rows["last_id"][0] + 1 == rows["first_id"][1]):
+        return rows[1:]
+    return rows
 
 
 def _reaches(ask: Ask, held: Held) -> bool:
