@@ -114,7 +114,7 @@ async def test_what_the_old_one_had_queued_is_taken(world: Desk) -> None:
         running(world.line(exchange.endpoint)) as line,
     ):
         await until(lambda: world.count == 1)
-        line.replace("test")
+        await until(lambda: line.replace("test"))
         await until(lambda: line.counts.rollovers == 1)
     assert sorted(ids(world)) == [1, 2, 3, 4]
 
@@ -133,7 +133,7 @@ async def test_an_old_one_that_does_not_answer_is_closed_all_the_same(
     ):
         await until(lambda: world.count == 1)
         monkeypatch.setattr(requests, "ANSWER_WAIT_S", 0.03)
-        line.replace("test")
+        await until(lambda: line.replace("test"))
         await until(lambda: line.counts.rollovers == 1)
         assert line.counts.rollovers_failed == 0
 
@@ -176,7 +176,7 @@ async def test_refused_handshakes_leave_the_old_one(world: Desk) -> None:
         )
         async with running(world.line(exchange.endpoint)) as line:
             await until(lambda: world.count == 1)
-            line.replace("test")
+            await until(lambda: line.replace("test"))
             await until(lambda: line.counts.rollovers == 1)
             assert (line.counts.rollovers_failed, line.counts.reconnects) == (2, 0)
             assert len(line.connections) == 1
@@ -192,7 +192,7 @@ async def test_retry_after_holds_the_rollovers_of_all_lines_back(world: Desk) ->
         )
         async with running(world.line(exchange.endpoint, attempts=attempts)) as line:
             await until(lambda: world.count == 1)
-            line.replace("test")
+            await until(lambda: line.replace("test"))
             await until(lambda: line.counts.rollovers_failed == 1)
             assert attempts.blocked_s(CLOCK.steady_ns()) > 70
             await asyncio.sleep(0.06)  # several back-offs
@@ -219,7 +219,7 @@ async def test_a_new_one_that_delivers_nothing_is_given_up(
         running(world.line(exchange.endpoint)) as line,
     ):
         await until(lambda: world.count > 3)
-        line.replace("test")
+        await until(lambda: line.replace("test"))
         await until(lambda: line.counts.rollovers == 1)
         assert (line.counts.rollovers_failed, line.counts.reconnects) == (1, 0)
     assert "delivers nothing" in world.log.of("rollover failed")[0]["error"]
@@ -230,7 +230,7 @@ async def test_a_new_one_that_delivers_nothing_is_given_up(
 async def test_quiet_streams_are_replaced_too(world: Desk) -> None:
     async with scripted(answer_all) as exchange, running(world.line(exchange.endpoint)) as line:
         await until(lambda: line.current is not None)
-        line.replace("test")
+        await until(lambda: line.replace("test"))
         await until(lambda: line.counts.rollovers == 1)
         assert line.counts.rollovers_failed == 0
 
@@ -247,7 +247,7 @@ async def test_the_old_one_is_lost_while_the_new_one_comes_up(world: Desk) -> No
         line = world.line(exchange.endpoint)
         async with running(line):
             await until(lambda: world.count == 1)
-            line.replace("test")
+            await until(lambda: line.replace("test"))
             await until(lambda: line.is_up and world.count == 2)
             assert (line.counts.reconnects, line.counts.rollovers) == (1, 1)
             assert len(exchange.peers) == 2
@@ -264,7 +264,7 @@ async def test_both_are_lost(world: Desk) -> None:
         running(world.line(exchange.endpoint)) as line,
     ):
         await until(lambda: world.count == 1)
-        line.replace("test")
+        await until(lambda: line.replace("test"))
         await until(lambda: world.count == 2 and line.is_up)
         assert line.counts.reconnects == 1
         assert len(line.connections) == 1
@@ -282,7 +282,7 @@ async def test_a_line_that_waits_for_its_turn_and_is_lost_does_not_wait_longer(w
         )  # fmt: skip
         async with running(line):
             await until(lambda: world.count == 1)
-            line.replace("test")
+            await until(lambda: line.replace("test"))
             await until(lambda: line._roll is not None)
             assert len(line.connections) == 1, "not its turn"
             exchange.peers[0].writer.transport.abort()
@@ -306,7 +306,7 @@ async def test_a_rollover_ends_with_the_line(world: Desk) -> None:
     async with scripted(sends(trade(1)), never) as exchange:
         async with running(world.line(exchange.endpoint)) as line:
             await until(lambda: world.count == 1)
-            line.replace("test")
+            await until(lambda: line.replace("test"))
             await stuck.wait()
         assert line.connections == []
         assert not line._turn.locked()
