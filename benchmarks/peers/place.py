@@ -55,10 +55,11 @@ def eager() -> Iterator[bool]:
 
 @contextmanager
 def _session() -> Iterator[None]:
-    if not AUTOGROUP.exists():
+    told = AUTOGROUP.read_text().split() if AUTOGROUP.exists() else []  # /autogroup-12 nice 0
+    if not told:  # a container's sessions have no group of their own: the file is there and empty
         yield
         return
-    before = AUTOGROUP.read_text().split()[-1]  # /autogroup-12 nice 0
+    before = told[-1]
     AUTOGROUP.write_text(str(NICE))
     try:
         yield

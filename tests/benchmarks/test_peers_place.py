@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks.harness import machine
+from benchmarks.peers import place
 from benchmarks.peers.place import AUTOGROUP, Place, eager
 
 
@@ -25,6 +27,19 @@ def test_eagerness_ends_with_its_block() -> None:
     with eager() as granted:
         assert granted == (state() != before)
     assert state() == before
+
+
+@pytest.mark.parametrize("told", ["", None])
+def test_a_session_without_a_group_is_left_as_it_is(
+    told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "autogroup"
+    if told is not None:
+        group.write_text(told)
+    monkeypatch.setattr(place, "AUTOGROUP", group)
+    with eager():
+        pass
+    assert (group.read_text() if group.exists() else None) == told
 
 
 def test_who_may_not_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
