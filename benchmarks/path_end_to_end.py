@@ -175,12 +175,17 @@ def _spinning(runs: _Runs) -> str:
 
 
 def _checks(load: str, figures: dict[str, float], base: dict[str, float]) -> list[Check]:
-    late_us, held_up = (max(figures[name], base[name]) for name in ("late", "held_up"))
-    doubt = ""
-    if late_us > QUIET_LATE_US or held_up > QUIET_HELD_UP:
-        doubt = f"not quiet: sender late by {late_us:,.0f} us, core taken by others for {held_up:.1f} %"
+    doubt = doubt_of(figures, base)
     p50 = 0.8 if "--spin" in load else 1.2
     checks = [Check(f"{load}, p50 to C relay", figures["p50_ratio"], "<=", p50, doubt)]
     if "--spin" not in load:
         checks.append(Check(f"{load}, p99 to C relay", figures["p99_ratio"], "<=", 1.5, doubt))
     return checks
+
+
+def doubt_of(figures: dict[str, float], base: dict[str, float]) -> str:
+    """Why a ratio of these two means little: the machine was not quiet. Empty when it was."""
+    late_us, held_up = (max(figures[name], base[name]) for name in ("late", "held_up"))
+    if late_us > QUIET_LATE_US or held_up > QUIET_HELD_UP:
+        return f"not quiet: sender late by {late_us:,.0f} us, core taken by others for {held_up:.1f} %"
+    return ""

@@ -24,7 +24,7 @@ from benchmarks.harness.options import Options
 from benchmarks.harness.report import Check, Column, Report, Row
 from benchmarks.harness.stats import medians, percentiles_us, ratio
 from benchmarks.harness.trades import symbol_names
-from benchmarks.path_end_to_end import QUIET_HELD_UP, QUIET_LATE_US, SETTLE_SECONDS
+from benchmarks.path_end_to_end import SETTLE_SECONDS, doubt_of
 
 NAME = "path_faults"
 TITLE = "Calm, cuts of single connections, ids lost on all lines: one-way latency of one v2 subscriber in us"
@@ -218,7 +218,7 @@ def report_of(runs: Runs) -> Report:
         counted = {key: float(totals[key]) for key in ("broken", "lost", "doubled")}
         report.rows.append(Row(f"{RATE // 1000}k/s, {name}", {**figures, **counted}))
         if name != CALM:
-            doubt = _doubt(figures, calm)
+            doubt = doubt_of(figures, calm)
             report.checks.append(Check(f"{name}, p99 to calm", figures["p99_ratio"], "<=", TARGET, doubt))
     report.notes.append(
         f"{runs.totals[CUTS]['cuts_of_trades']} of the cuts hit a connection with trades, the others one "
@@ -234,10 +234,3 @@ def report_of(runs: Runs) -> Report:
         "received, not as latency. A hole counts as a gap after 250 ms here."
     )
     return report
-
-
-def _doubt(figures: dict[str, float], calm: dict[str, float]) -> str:
-    late_us, held_up = (max(figures[name], calm[name]) for name in ("late", "held_up"))
-    if late_us > QUIET_LATE_US or held_up > QUIET_HELD_UP:
-        return f"not quiet: sender late by {late_us:,.0f} us, core taken by others for {held_up:.1f} %"
-    return ""

@@ -52,6 +52,10 @@ class Play:
     losses_per_s: float = 0.0
     """Times at which ids of one symbol are lost on all lines."""
     ids_per_loss: int = 1
+    burst: int = 1
+    """Trades per send."""
+    lag_s: float = 0.0
+    """How long after the first line the others are sent the same."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,8 @@ class _BrokenExchange:
         def send() -> None:
             library().paced_on_lines(
                 address(self._fds), LINES_MAX, self.frames.frames, ctypes.byref(self.frames.layout),
-                plan.base_ns, plan.rate, plan.first, plan.count, address(lost),
-                address(self.stamps[plan.first :]), address(late), address(self._rounds),
+                plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, int(plan.lag_s * 1e9),
+                address(lost), address(self.stamps[plan.first :]), address(late), address(self._rounds),
             )  # fmt: skip
 
         sender = threading.Thread(target=send)

@@ -2,36 +2,38 @@
 #include "wire_ends.h"
 #include <sys/prctl.h>
 
-/* Send `count` trades, numbers first.., one at a time, `rate` per second, on the clock's schedule, to every descriptor
-   of fds[0..lines) that is not -1; odd numbers begin with the last one, so that all lines are first equally often. One that
-   cannot be sent to becomes -1. lost[i] != 0: trade first + i happens, but no line brings it.
+/* Send `count` trades, numbers first.., `burst` in each send, `rate` per second, on the clock's schedule, to every
+   descriptor of fds[0..lines) that is not -1; every other send begins with the last one, so that all lines are first
+   equally often. The other lines follow lag_ns later, as lines of two hosts do. One that cannot be sent to becomes -1. lost[i] != 0: trade first + i happens, but no line brings it.
    stamps_ns[i]: when it happened, after base_ns. late_ns[i]: how late that was. *rounds counts trades: whoever takes a
    descriptor out of fds waits until it has moved on, then nothing is being sent to it. Returns the trades that happened. */
 int64_t paced_on_lines(volatile int32_t *fds, int64_t lines, const char *frames, const struct layout *at, int64_t base_ns,
-                       double rate, int64_t first, int64_t count, const uint8_t *lost, int64_t *stamps_ns, int64_t *late_ns,
-                       volatile int64_t *rounds) {
+                       double rate, int64_t first, int64_t count, int64_t burst, int64_t lag_ns, const uint8_t *lost,
+                       int64_t *stamps_ns, int64_t *late_ns, volatile int64_t *rounds) {
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-    char *frame = malloc(at->frame_bytes);
-    int64_t step = (int64_t)(1e9 / rate), next = now_ns() + 2000000;
-    for (int64_t i = 0; i < count; i++, next += step) {
-        struct timespec until = {next / 1000000000LL, next % 1000000000LL};
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    char *out = malloc(at->frame_bytes * burst);
+    int64_t step = (int64_t)(1e9 * burst / rate), next = now_ns() + 2000000;
+    for (int64_t i = 0; i < count; i += burst, next += step) {
+        sleep_until(next);
+        int64_t began = now_ns(), wall_us = clock_ns(CLOCK_REALTIME) / 1000, bytes = 0;
+        int64_t end = count - i < burst ? count : i + burst;
+        for (int64_t k = i; k < end; k++) {
+            late_ns[k] = began - next;
+            stamps_ns[k] = began - base_ns;
+            if (lost[k]) continue;
+            memcpy(out + bytes, frames + ((first + k) % at->symbols) * at->frame_bytes, at->frame_bytes);
+            fill_trade(out + bytes, at, first + k, began - base_ns, wall_us);
+            bytes += at->frame_bytes;
         }
-        int64_t began = now_ns(), number = first + i;
-        late_ns[i] = began - next;
-        stamps_ns[i] = began - base_ns;
-        if (!lost[i]) {
-            memcpy(frame, frames + (number % at->symbols) * at->frame_bytes, at->frame_bytes);
-            fill_trade(frame, at, number, began - base_ns, clock_ns(CLOCK_REALTIME) / 1000);
-            for (int64_t k = 0; k < lines; k++) {
-                int64_t place = number & 1 ? lines - 1 - k : k;
-                int32_t fd = fds[place];
-                if (fd >= 0 && send_all(fd, frame, at->frame_bytes)) __sync_bool_compare_and_swap(&fds[place], fd, -1);
-            }
+        for (int64_t k = 0, sent = 0; bytes && k < lines; k++) {
+            int64_t place = (first + i) / burst & 1 ? lines - 1 - k : k;
+            if (fds[place] >= 0 && sent++ && lag_ns) sleep_until(next + lag_ns);
+            int32_t fd = fds[place];
+            if (fd >= 0 && send_all(fd, out, bytes)) __sync_bool_compare_and_swap(&fds[place], fd, -1);
         }
-        __sync_fetch_and_add(rounds, 1);
+        __sync_fetch_and_add(rounds, end - i);
     }
-    free(frame);
+    free(out);
     return count;
 }
 

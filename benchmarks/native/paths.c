@@ -13,9 +13,7 @@ int64_t paced_trades(int fd, const char *frames, const struct layout *at, int64_
     char *out = malloc(at->frame_bytes * burst);
     int64_t step = (int64_t)(1e9 * burst / rate), next = now_ns() + 2000000, sent = 0, wake = 0;
     while (sent < count) {
-        struct timespec until = {next / 1000000000LL, next % 1000000000LL};
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-        }
+        sleep_until(next);
         int64_t began = now_ns(), wall_us = clock_ns(CLOCK_REALTIME) / 1000;
         late_ns[wake++] = began - next;
         int64_t size = count - sent < burst ? count - sent : burst;

@@ -24,6 +24,13 @@ static inline int64_t clock_ns(clockid_t which) {
 
 static inline int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
+/* On the clock of now_ns. */
+static inline void sleep_until(int64_t at_ns) {
+    struct timespec until = {at_ns / 1000000000LL, at_ns % 1000000000LL};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    }
+}
+
 /* Send everything, on blocking and non-blocking sockets alike. 0, or -1 when the peer is gone. */
 static inline int send_all(int fd, const char *bytes, int64_t size) {
     int64_t done = 0;
