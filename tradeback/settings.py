@@ -27,6 +27,7 @@ from tradeback.model.units import format_duration, format_size, parse_duration, 
 
 OPTIONAL = {
     "influx.url", "influx.token", "mysql.host", "mysql.password", "nats.url", "redis.addr", "redis.password",
+    "redis.user",
 }  # fmt: skip
 """Keys that may be empty: there is no such server, or it wants no password."""
 

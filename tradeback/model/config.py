@@ -106,6 +106,8 @@ class MysqlConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     database: str = "tradeback"
     user: str = "tradeback"
     password: str = ""
+    timeout_s: Seconds = 5.0
+    """Longest call, with everything that is repeated in it."""
 
     def __repr__(self) -> str:
         """Without the password: whoever logs a configuration gives nothing away."""
@@ -122,6 +124,8 @@ class InfluxConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     bucket: str = "tradeback"
     """InfluxDB 1.x: the database."""
     api: Literal["v2", "v1"] = "v2"
+    timeout_s: Seconds = 10.0
+    """Longest write of a batch; one of bars may take three times as long."""
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -133,6 +137,8 @@ class RedisConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
     addr: str = ""
     """HOST:PORT."""
+    user: str = ""
+    """Of an access list (ACL); empty: the default user."""
     password: str = ""
     db: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     price_ttl_s: Seconds = 60.0
@@ -141,6 +147,8 @@ class RedisConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     """How long an answer of bars is kept for others."""
     stream_entries: Positive = 5_000
     """Entries that the stream `ticks` keeps, about; each holds up to 1,000 records, 14 KB."""
+    timeout_s: Seconds = 1.0
+    """Longest wait for an answer; half of it for a connection."""
 
     def __repr__(self) -> str:
         """Without the password."""
@@ -159,6 +167,8 @@ class NatsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     stream_bytes: Positive = 4 * 1024 * 1024 * 1024
     stream_age_s: Seconds = 7 * 86_400.0
     """Older batches leave the stream, and the oldest above `stream_bytes`."""
+    timeout_s: Seconds = 3.0
+    """Longest wait for an answer; a connection without a sign of life for two to three times that is left."""
 
     def __repr__(self) -> str:
         """Without the url, which may hold a password."""
