@@ -19,6 +19,7 @@ from tradeback.derive.completeness_gap import (
     StreamState,
     gap_rows,
 )
+from tradeback.derive.completeness_kernel import go_on
 from tradeback.model.record import AGG, GAP, LATE, QUOTE, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.record import REPAIRED as REPAIRED_FLAG
 
@@ -401,3 +402,58 @@ def test_batches_make_no_difference(seed: int) -> None:
             assert whole.ledger.complete_through(symbol_id, stream) == single.ledger.complete_through(
                 symbol_id, stream
             )
+
+
+class _OneByOne(Completeness):
+    """The ledger without its kernel, a record at a time: what the kernel must equal."""
+
+    def feed(self, rows: Rows, first_sequence: int) -> None:
+        for place in range(len(rows)):
+            self._feed_rest(rows[place : place + 1], first_sequence + place)
+
+
+class _ByKernel(Completeness):
+    """Everything by the kernel but the records before which it stops."""
+
+    def feed(self, rows: Rows, first_sequence: int) -> None:
+        while len(rows):
+            taken = go_on(self._words, rows)
+            self._feed_rest(rows[taken : taken + 1], first_sequence + taken)
+            rows, first_sequence = rows[taken + 1 :], first_sequence + taken + 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 80))
+def test_the_kernel_takes_what_goes_on_as_arrays_do(seed: int, size: int) -> None:
+    world, rng = World(seed), np.random.default_rng(seed)
+    rows = np.concatenate([world.batch() for _ in range(20)])
+    ledgers, now_ns, at = (_ByKernel(GRACE_NS), _OneByOne(GRACE_NS)), 0, 0
+    while at < len(rows):
+        part = rows[at : at + int(rng.integers(1, size + 1))]
+        now_ns += int(rng.integers(0, GRACE_NS))
+        said = []
+        for ledger in ledgers:
+            ledger.feed(part, 1 + at)
+            said.append(ledger.sweep(now_ns).tobytes())
+        assert said[0] == said[1]
+        at += len(part)
+    one, other = ledgers
+    assert (one.doubles, one.fills) == (other.doubles, other.fills)
+    assert one.changes() == other.changes()
+
+
+def test_the_kernel_takes_all_of_a_quiet_tape_and_stops_before_what_is_amiss() -> None:
+    ledger = Completeness(10**9)
+    ledger.feed(np.concatenate([trades(1), agg(1, 1, 1)]), 1)
+    quiet = np.concatenate([trades(2, 3), agg(2, 2, 3), trades(4)])
+    assert go_on(ledger._words, quiet) == len(quiet)
+    assert ledger.span(1) == (1, 4)
+    for amiss in (
+        trades(7),
+        trades(4),
+        trades(1, symbol_id=2),
+        stand_in(5, 6, 2),
+        trades(1, symbol_id=9_999),
+    ):
+        assert go_on(ledger._words, np.concatenate([trades(5), amiss])) == 1
+        ledger._top[TRADES, 1] = 4

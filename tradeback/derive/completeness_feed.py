@@ -1,7 +1,7 @@
 """From records of the tape to what is known of ids: the half of the ledger that takes records in. Pure.
 
-Everything that happens to streams without loss is done for a whole batch at once, in arrays; only
-symbols whose ids do not simply go on cost Python, per run of ids and not per record.
+Ids that simply go on are a kernel's work. From the first one on that does not, a batch is taken in arrays;
+only symbols whose ids do not go on cost Python, per run of ids and not per record.
 """
 
 from dataclasses import replace
@@ -20,6 +20,7 @@ from tradeback.derive.completeness_gap import (
     Gap,
     Suspect,
 )
+from tradeback.derive.completeness_kernel import go_on, words_of
 from tradeback.derive.completeness_stream import Stream
 from tradeback.model.record import AGG, GAP, STAND_IN, TRADE, UNWATCHED, Rows
 
@@ -69,6 +70,7 @@ class Seen:
         self._mark: NDArray[np.int64] = larger("_mark", NONE)
         self._anew: NDArray[np.bool_] = larger("_anew", 0, np.bool_)
         """The next record begins another claim; gaps of the one before stay what they are."""
+        self._words = words_of([self._from, self._top, self._top_us, self._dirty, self._reach, self._mark])
 
     def _fit(self, symbol_id: int) -> None:
         if symbol_id >= self._top.shape[1]:
@@ -77,7 +79,12 @@ class Seen:
     # Feeding.
 
     def feed(self, rows: Rows, first_sequence: int) -> None:
-        """Take the next records of the tape; `rows[0]` stands at `first_sequence`."""
+        """Take the next records of the tape, contiguous in memory; `rows[0]` stands at `first_sequence`."""
+        taken = go_on(self._words, rows)
+        if taken < len(rows):
+            self._feed_rest(rows[taken:], first_sequence + taken)
+
+    def _feed_rest(self, rows: Rows, first_sequence: int) -> None:
         kinds = rows["kind"]
         cuts = np.flatnonzero(kinds == UNWATCHED).tolist()
         if cuts:

@@ -1,0 +1,76 @@
+"""The kernel for ids that simply go on: nearly all of them. What does not is `completeness_feed`'s business.
+
+The ledger's arrays are reached through words (int64): addresses of arrays, indexed by (stream, symbol id),
+and the number of symbols they have room for.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradeback.kernel import row as tick
+from tradeback.kernel.jit import entry, helper, kernel
+from tradeback.kernel.memory import load_8, load_16, load_f64, load_i64, store_8, store_64
+from tradeback.model.record import AGG, GAP, STAND_IN, TRADE, UNWATCHED
+
+FROM, TOP, TOP_US, DIRTY, REACH, MARK, SIZE = range(7)
+WORDS = 7
+
+
+def words_of(arrays: list[NDArray[Any]]) -> NDArray[np.int64]:
+    """The words for arrays in the order of FROM to MARK, each (2, symbols); they must outlive the words."""
+    return np.array([*(int(array.ctypes.data) for array in arrays), arrays[0].shape[1]], np.int64)
+
+
+@helper
+def _note_reach(words: Any, row: Any, symbol: Any, size: Any) -> None:
+    """An aggregate says which trades there are: remember where it runs ahead of them."""
+    reaches, marks = load_i64(words + 8 * REACH) + 8 * symbol, load_i64(words + 8 * MARK) + 8 * symbol
+    top = load_i64(load_i64(words + 8 * TOP) + 8 * symbol)
+    reach = max(load_i64(reaches), int(load_f64(row + tick.ASK_QUANTITY)))
+    store_64(reaches, reach)
+    if load_i64(marks) <= top and reach > top:
+        store_64(marks, reach)
+        store_64(marks + 8 * size, load_i64(row + tick.RECV_NS))
+    if load_i64(load_i64(words + 8 * FROM) + 8 * symbol) < 0 and load_i64(reaches + 8 * size) < 0:
+        store_64(reaches + 8 * size, int(load_f64(row + tick.ASK)))
+
+
+@kernel("int64(int64,int64,int64)")
+def _go_on(words: Any, rows: Any, count: Any) -> Any:
+    size = load_i64(words + 8 * SIZE)
+    for number in range(count):
+        row = rows + number * tick.ROW_BYTES
+        kind = load_8(row + tick.KIND)
+        if kind in (GAP, UNWATCHED):
+            return number
+        if kind != TRADE and kind != AGG:
+            continue
+        symbol = load_16(row + tick.SYMBOL_ID)
+        if symbol >= size or (kind == TRADE and load_8(row + tick.FLAGS) & STAND_IN):
+            return number
+        place = symbol if kind == TRADE else size + symbol
+        top = load_i64(words + 8 * TOP) + 8 * place
+        identifier = load_i64(row + tick.ID)
+        if load_i64(load_i64(words + 8 * FROM) + 8 * place) < 0 or identifier != load_i64(top) + 1:
+            return number
+        store_64(top, identifier)
+        store_64(load_i64(words + 8 * TOP_US) + 8 * place, load_i64(row + tick.EXCHANGE_US))
+        store_8(load_i64(words + 8 * DIRTY) + place, 1)
+        if kind == AGG:
+            _note_reach(words, row, symbol, size)
+    return count
+
+
+_entry = entry(_go_on)
+
+
+def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
+    """Take records, contiguous in memory, into the ledger as long as each is the next of its stream.
+
+    Returns how many: the first one left over jumps, comes late, begins a stream or is no trade or aggregate
+    that certifies itself (a gap, a stand-in, the end of a watch).
+    """
+    taken: int = _entry(words.ctypes.data, rows.ctypes.data, len(rows))
+    return taken
