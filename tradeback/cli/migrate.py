@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tradeback.cli.options import config_option
+
 if TYPE_CHECKING:
     from tradeback.stores.migrate import Migration
 
-_config = click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
 _to = click.option("--to", metavar="REV", help="Revision to end at, or base; `status` lists them.")
 
 
@@ -29,7 +28,7 @@ def migrate() -> None:
 
 
 @migrate.command()
-@_config
+@config_option
 def status(config_path: str | None) -> int:
     """Where the registry stands. Exit code 1 when it is not at this program's revision.
 
@@ -51,7 +50,7 @@ def status(config_path: str | None) -> int:
 
 
 @migrate.command()
-@_config
+@config_option
 @_to
 def up(config_path: str | None, to: str | None) -> None:
     """Migrate to the newest revision, or to one. Makes the database or file when it is missing.
@@ -68,7 +67,7 @@ def up(config_path: str | None, to: str | None) -> None:
 
 
 @migrate.command()
-@_config
+@config_option
 @_to
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def down(config_path: str | None, to: str | None, yes: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.options import config_option
 from tradeback.model.errors import StartupError, TradebackError
 from tradeback.model.units import parse_duration, parse_size
 
@@ -78,9 +79,7 @@ def _streams(_context: click.Context, _option: click.Parameter, text: str | None
 )  # fmt: skip
 @click.option("--for", "duration_s", metavar="DURATION", callback=_duration, help="End after this long.")
 @click.option("--lines", type=click.IntRange(1, 2), help="Connections per stream (EXCHANGE_LINES).")
-@click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
+@config_option
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
@@ -167,9 +166,9 @@ def summary(recorder: "Recorder", rate: float | None = None) -> str:
         words.append(f"{rate:,.0f}/s")
     words.append(f"{counts.frame_bytes / 1e6:,.1f} MB as {counts.disk_bytes / 1e6:,.1f} MB on disk")
     words.append(f"{counts.files} files")
-    up = sum(connection.up for connection in recorder.connections)
+    up = sum(line.is_up for line in recorder.lines)
     if rate is not None:
-        words.append(f"{up}/{len(recorder.connections)} lines up")
+        words.append(f"{up}/{len(recorder.lines)} lines up")
     if counts.dropped:
         words.append(f"{counts.dropped:,} DROPPED")
     if recorder.writer.trouble:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.options import config_option
 from tradeback.cli.race import show_progress
 from tradeback.cli.run import _greet
 from tradeback.cli.tape import time_us
@@ -81,9 +82,7 @@ def _speed(_context: click.Context, _option: click.Parameter, text: str) -> floa
 @click.option(
     "--announce", is_flag=True, help='Print {"http": "http://HOST:PORT"} to stdout when the port is open.'
 )
-@click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
+@config_option
 def replay(source: Path, **options: Any) -> int:
     """Send a recording, or a range of a tape, through an engine: decode, arbitrate, tape, bars, feed, API.
 
@@ -114,7 +113,7 @@ def replay(source: Path, **options: Any) -> int:
         play = make_play(source, options)
         limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
         limits.favour_loop()
-        log.configure(config.log_level)
+        log.configure(config.log_level, own=config.log_levels)
         uvloop.run(_serve(config, play, options))
     return 0
 

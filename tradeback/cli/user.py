@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tradeback.cli.options import config_option
 from tradeback.model.errors import StartupError, StoreError
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_config = click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
 _stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password from stdin instead of asking for it."
 )
@@ -42,7 +40,7 @@ def user() -> None:
 @user.command()
 @click.argument("name")
 @_stdin
-@_config
+@config_option
 def add(name: str, password_stdin: bool, config_path: str | None) -> None:
     """Add a user.
 
@@ -56,7 +54,7 @@ def add(name: str, password_stdin: bool, config_path: str | None) -> None:
 
 
 @user.command("list")
-@_config
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Plain JSON instead of a table.")
 def list_users(config_path: str | None, as_json: bool) -> None:
     """List all users.
@@ -79,7 +77,7 @@ def list_users(config_path: str | None, as_json: bool) -> None:
 @user.command()
 @click.argument("name")
 @_stdin
-@_config
+@config_option
 def passwd(name: str, password_stdin: bool, config_path: str | None) -> None:
     """Set another password and end all sessions of the user.
 
@@ -94,7 +92,7 @@ def passwd(name: str, password_stdin: bool, config_path: str | None) -> None:
 
 @user.command()
 @click.argument("name")
-@_config
+@config_option
 def disable(name: str, config_path: str | None) -> None:
     """Keep the user but refuse the log-in; ends all sessions.
 
@@ -108,7 +106,7 @@ def disable(name: str, config_path: str | None) -> None:
 
 @user.command()
 @click.argument("name")
-@_config
+@config_option
 def enable(name: str, config_path: str | None) -> None:
     """Let a disabled user log in again.
 
@@ -123,7 +121,7 @@ def enable(name: str, config_path: str | None) -> None:
 @user.command()
 @click.argument("name")
 @click.argument("symbols", metavar="SYMBOLS")
-@_config
+@config_option
 def allow(name: str, symbols: str, config_path: str | None) -> None:
     """Let the user see these symbols and no others, or * for all; ends all sessions.
 
@@ -143,7 +141,7 @@ def allow(name: str, symbols: str, config_path: str | None) -> None:
 
 @user.command()
 @click.argument("name")
-@_config
+@config_option
 def remove(name: str, config_path: str | None) -> None:
     """Remove a user with sessions and market watch.
 
