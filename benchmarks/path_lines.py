@@ -45,8 +45,8 @@ VARIANTS = (RELAY, ONE_LINE, TWO_LINES)
 ARRIVE_SECONDS_MAX = 10.0
 TARGETS = (("p50", 1.2), ("p99", 1.5))
 
-Receive = Callable[[Paced], tuple[Ints, int]]
-"""The trades of a run: latencies in ns, and how many were wrong or doubled. Blocks until all have come."""
+Receive = Callable[[Paced], tuple[Ints, int, Played]]
+"""The trades of a run: latencies in ns, how many were wrong or doubled, and what the sender says."""
 
 
 @dataclass
@@ -64,9 +64,9 @@ def _relay(exchange: BrokenExchange, core: int) -> Iterator[tuple[int, Receive]]
     try:
         with receive_relayed(child.hello, exchange.frames) as receive:
 
-            def relayed(plan: Paced) -> tuple[Ints, int]:
+            def relayed(plan: Paced) -> tuple[Ints, int, Played]:
                 received = receive(plan)
-                return received.latency_ns, received.wrong
+                return received.latency_ns, received.wrong, exchange.end()
 
             yield child.pid, relayed
     finally:
@@ -83,18 +83,13 @@ def _engine(
         engine.wait_history(HISTORY_SECONDS_MAX)
         with keep_feed(engine.port, exchange.symbols, base_ns, trades_max) as kept:
 
-            def receive(plan: Paced) -> tuple[Ints, int]:
-                arrived, deadline = (
-                    [kept.take()],
-                    time.monotonic() + plan.count / plan.rate + ARRIVE_SECONDS_MAX,
-                )
-                time.sleep(plan.count / plan.rate)  # decoding would take the sender's core
-                while time.monotonic() < deadline:
-                    arrived.append(kept.take())
-                    if sum(len(part.number) for part in arrived) >= plan.count:
-                        break
+            def receive(plan: Paced) -> tuple[Ints, int, Played]:
+                played: Played = exchange.end()  # decoding meanwhile would take the sender's core
+                arrived, deadline = [kept.take()], time.monotonic() + ARRIVE_SECONDS_MAX
+                while sum(len(part.number) for part in arrived) < plan.count and time.monotonic() < deadline:
                     time.sleep(SETTLE_SECONDS)
-                return judge(arrived, plan)
+                    arrived.append(kept.take())
+                return *judge(arrived, plan), played
 
             yield engine.pid, receive
 
@@ -125,8 +120,7 @@ def _measure(
         time.sleep(SETTLE_SECONDS)
         cpu, held_up, start = machine.cpu_ns(pid), machine.held_up_ns(pid), time.monotonic_ns()
         exchange.begin("play", Play(base_ns, rate, first, count, 0, burst=burst, lag_s=burst / rate / 2))
-        latency, wrong = receive(Paced(base_ns, rate, first, count, burst))
-        played: Played = exchange.end()
+        latency, wrong, played = receive(Paced(base_ns, rate, first, count, burst))
         p50, p99 = percentiles_us(latency, 50, 99)
         figures = {
             "p50": p50, "p99": p99, "late": float(np.percentile(played.late_ns, 99)) / 1e3,

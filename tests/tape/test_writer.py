@@ -113,6 +113,22 @@ def test_read_from_the_ring_and_from_the_disk(tmp_path: Path) -> None:
         assert same(tape.read(hot - 10, 100), make_rows(100, hot - 10))
 
 
+def test_views_are_read_one_after_the_other(tmp_path: Path) -> None:
+    """Views of the ring end where it ends, and what it does not hold is a copy from the disk."""
+    with Tape.open(tmp_path, config(rows_per_segment=10_000, hot_rows=4096)) as tape:
+        tape.append(make_rows(6_000))
+        at, views = 1, 0
+        while at < tape.next_sequence:
+            epoch, rows = tape.view_with_epoch(at, 1_000)
+            assert epoch == tape.epoch
+            assert 0 < len(rows) <= 1_000
+            assert same(rows, make_rows(len(rows), at))
+            views += np.shares_memory(rows, tape.rows)
+            at += len(rows)
+        assert views >= 3
+        assert len(tape.view_with_epoch(at, 10)[1]) == 0
+
+
 def test_read_while_being_lapped(tmp_path: Path) -> None:
     """A thread reads just behind the lap; each record it gets is the right one, checksum included."""
     with Tape.open(tmp_path, config(rows_per_segment=5_000, hot_rows=2048)) as tape:

@@ -29,6 +29,7 @@ from tradeback.derive.completeness_gap import (
     Suspect,
     gap_rows,
 )
+from tradeback.derive.completeness_kernel import has_tails
 from tradeback.derive.completeness_ranges import IdRanges, Range, minus
 from tradeback.derive.completeness_stream import Stream
 from tradeback.model.record import AGG, Rows
@@ -83,6 +84,8 @@ class Completeness(Seen):
 
     def _sweep_tails(self, now_ns: int) -> None:
         """Trades that only aggregates know of."""
+        if not has_tails(self._words, now_ns - self._grace_ns):
+            return
         top, mark = self._top[TRADES], self._mark
         for symbol_id in np.flatnonzero((mark[0] > top) & (mark[1] + self._grace_ns <= now_ns)).tolist():
             self._open_tail(symbol_id, int(mark[0, symbol_id]), int(mark[1, symbol_id]))

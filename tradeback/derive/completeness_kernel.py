@@ -63,7 +63,22 @@ def _go_on(words: Any, rows: Any, count: Any) -> Any:
     return count
 
 
-_entry = entry(_go_on)
+@kernel("int64(int64,int64)")
+def _tails(words: Any, due_ns: Any) -> Any:
+    size = load_i64(words + 8 * SIZE)
+    tops, reaches = load_i64(words + 8 * TOP), load_i64(words + 8 * REACH)
+    marks = load_i64(words + 8 * MARK)
+    for symbol in range(size):
+        top, mark = load_i64(tops + 8 * symbol), load_i64(marks + 8 * symbol)
+        ahead = mark > top
+        if (ahead and load_i64(marks + 8 * (size + symbol)) <= due_ns) or (
+            not ahead and load_i64(reaches + 8 * symbol) > top
+        ):
+            return 1
+    return 0
+
+
+_entry, _tails_entry = entry(_go_on), entry(_tails)
 
 
 def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
@@ -74,3 +89,9 @@ def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
     """
     taken: int = _entry(words.ctypes.data, rows.ctypes.data, len(rows))
     return taken
+
+
+def has_tails(words: NDArray[np.int64], due_ns: int) -> bool:
+    """Do aggregates name trades behind the last one, of which the oldest were named before `due_ns`, or
+    further ones than they did when they began to run ahead?"""
+    return bool(_tails_entry(words.ctypes.data, due_ns))

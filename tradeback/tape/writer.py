@@ -212,6 +212,16 @@ class Tape:
                 return epoch, head
         return self._reader.read_with_epoch(sequence, count)
 
+    def view_with_epoch(self, sequence: int, rows_max: int) -> tuple[int, Rows]:
+        """Like `read_with_epoch`, but not a copy where the ring holds the records; perhaps fewer at its end.
+
+        For the writing thread, until it appends again: then other records stand there.
+        """
+        if sequence >= self.next_sequence or not self.in_memory(sequence):
+            return self.read_with_epoch(sequence, rows_max)
+        slot = sequence & self._mask
+        return self.epoch, self.rows[slot : slot + min(rows_max, self.next_sequence - sequence)]
+
     def in_memory(self, sequence: int) -> bool:
         """Whether `read` finds records from `sequence` on in the hot ring; certain on the writing thread."""
         return sequence >= self._hot_from and self._is_hot(sequence)
