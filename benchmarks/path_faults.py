@@ -31,7 +31,7 @@ TITLE = "Calm, cuts of single connections, ids lost on all lines: one-way latenc
 SYMBOLS = 10
 RATE = 10_000
 CUTS_PER_SECOND = 2.5
-"""One reconnect costs the engine 1 to 1.5 ms of its loop: more of them are more than one trade in a hundred."""
+"""A reconnect costs the engine 1 to 1.5 ms of its loop: at twice the rate that is one trade in a hundred."""
 LOSSES_PER_SECOND, IDS_PER_LOSS = 1.0, 60
 HISTORY_SECONDS_MAX = 20.0
 COMPLETE_SECONDS_MAX = 60.0
