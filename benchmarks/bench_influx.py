@@ -4,15 +4,26 @@
     TRADEBACK_BENCH=full pytest benchmarks/bench_influx.py
 
 Trades and quotes of ten symbols, half and half, in batches of 5,000 records. `Point` writes the same fields;
-both must give the same points. With influxd installed: our drain from a tape in memory, and the library's
-batching client fed with finished lines, into the same server in the same run; both must store every trade.
-`extra_info["points_per_s"]` is the figure to look at, with `times_point` and `times_batching`.
+both must give the same points.
+
+Into the same influxd, in turn in every round, the best round of each, and every point counted afterwards:
+
+- `points`: the library's batching client as its documentation shows it, one `Point` per trade;
+- `batching`: the same fed with finished lines, made before the clock starts;
+- `drain`: our drain, from records of a tape in memory;
+- `ceiling`: finished bodies of 5,000 lines, posted over two bare connections: what influxd itself can take.
+
+influxd has a core and the client the other one. `extra_info` has the points a second of each, the processor
+time per point of the client's process, and `times_batching`: drain to batching, finished lines and all.
 """
 
 import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +39,8 @@ from tradeback.model.record import QUOTE, TRADE, Rows, empty_rows
 from tradeback.sinks.drain import Drain
 from tradeback.sinks.drain_ports import DrainConfig
 from tradeback.sinks.influx import TradesTarget
-from tradeback.stores.influx_lines import Names, TradeLines, body_of, trade_ns
+from tradeback.stores.influx_lines import Names, trade_ns
+from tradeback.stores.influx_trades import TradeLines
 from tradeback.stores.series_influx import SeriesInflux
 
 FULL = os.environ.get("TRADEBACK_BENCH") == "full"
@@ -37,26 +49,27 @@ POINTS = 300_000 if FULL else 20_000
 BATCH = 5_000
 NAMES = Names(lambda: [(symbol_id, f"SYM{symbol_id}USDT") for symbol_id in range(1, 11)])
 _point_s: dict[str, float] = {}
-_batching: dict[str, float] = {}
+ENCODER = TradeLines(NAMES)
+CORES = os.sched_getaffinity(0)
+WAYS = ("points", "batching", "drain", "ceiling")
 
 
 def market(count: int, *, quotes: bool) -> Rows:
-    """`count` records; every second one a quote where `quotes`."""
+    """`count` records with the decimals of an exchange; every second one a quote where `quotes`."""
     rows = empty_rows(count)
     place = np.arange(count)
     rows["symbol_id"] = place // 2 % 10 + 1
     rows["kind"] = np.where(quotes & (place % 2 == 0), QUOTE, TRADE)
     rows["id"], rows["exchange_us"] = place + 1, 1_700_000_000_000_000 + place * 37
-    rows["price"], rows["ask"] = 61_234.56 + place % 997 * 0.01, 61_234.57 + place % 997 * 0.01
-    rows["quantity"] = 0.001 + place % 89 * 0.001
+    rows["price"], rows["ask"] = (6_123_456 + place % 997) / 1e2, (6_123_457 + place % 997) / 1e2
+    rows["quantity"] = (123 + place % 8_900) / 1e5
     return rows
 
 
-def by_points(rows: Rows) -> bytes:
-    """What `TradeLines` does, by the library's class."""
+def points_of(rows: Rows) -> Iterator[Any]:
+    """What `TradeLines` writes, as the library's class has it."""
     from influxdb_client.client.write.point import Point
 
-    made: list[str] = []
     quotes: dict[int, tuple[float, float]] = {}
     columns = ("kind", "symbol_id", "exchange_us", "id", "price", "quantity", "ask")
     values = (rows[name].tolist() for name in columns)
@@ -69,8 +82,12 @@ def by_points(rows: Rows) -> bytes:
         if symbol_id in quotes:
             point.field("bid", quotes[symbol_id][0]).field("ask", quotes[symbol_id][1])
         point.field("sequence", place + 1).field("id", id_).time(trade_ns(us, id_))
-        made.append(point.to_line_protocol())
-    return "\n".join(made).encode()
+        yield point
+
+
+def by_points(rows: Rows) -> bytes:
+    """The lines of the library's class."""
+    return "\n".join(point.to_line_protocol() for point in points_of(rows)).encode()
 
 
 def plain(body: bytes) -> list[tuple[str, frozenset[tuple[str, float]], str]]:
@@ -85,13 +102,15 @@ def plain(body: bytes) -> list[tuple[str, frozenset[tuple[str, float]], str]]:
 
 def by_lines(rows: Rows) -> bytes:
     """Our own encoder."""
-    return body_of(TradeLines(NAMES).encode(rows, 1))
+    ENCODER.forget()
+    return ENCODER.encode(rows, 1).data
 
 
 @pytest.mark.parametrize("way", ["point", "lines"])
 def test_encode(benchmark: BenchmarkFixture, way: str) -> None:
     """us per point, records of a batch being half quotes."""
     rows = market(BATCH, quotes=True)
+    ENCODER.attach()
     encode = by_points if way == "point" else by_lines
     body = benchmark.pedantic(encode, (rows,), rounds=ROUNDS, warmup_rounds=1)  # type: ignore[no-untyped-call]
     assert plain(body) == plain(by_points(rows))
@@ -102,32 +121,32 @@ def test_encode(benchmark: BenchmarkFixture, way: str) -> None:
         benchmark.extra_info["times_point"] = _point_s["point"] / each_us
 
 
-async def drained(server: InfluxServer, bucket: str, rows: Rows, folder: Path) -> float:
-    """Seconds until our drain has put all rows into the server."""
-    import influxdb_client.client.influxdb_client_async  # noqa: F401 - its 0.4 s are no part of the figure
+def finished_lines(rows: Rows) -> list[bytes]:
+    """The line of every trade."""
+    encoder = TradeLines(NAMES)
+    encoder.attach()
+    return encoder.encode(rows, 1).data.splitlines()
 
+
+async def drained(server: InfluxServer, bucket: str, rows: Rows, folder: Path) -> None:
+    """Until our drain has put all rows into the server."""
     tape = MemoryTape()
-    tape.append(rows)
+    tape.rows = rows
     config = InfluxConfig(url=server.url, api="v1", bucket=bucket)
     target = TradesTarget(SeriesInflux(config, NAMES), tape)
     how = DrainConfig(catch_up_rows_s=1e9)
     log = logging.getLogger("bench")
     drain = Drain("bench", tape, target, how, SystemTime(), log, folder / "aside.jsonl")
-    began = time.perf_counter()
     drain.start()
     while drain.position.sequence < len(rows):
         await asyncio.sleep(0.001)
-    took = time.perf_counter() - began
     await drain.stop()
-    return took
 
 
-def batched(server: InfluxServer, bucket: str, rows: Rows) -> float:
-    """Seconds until the library's batching client has, its lines made before."""
+def batched(server: InfluxServer, bucket: str, records: Iterable[Any]) -> None:
+    """Until the library's batching client has put all records into the server."""
     from influxdb_client import InfluxDBClient, WriteOptions  # type: ignore[attr-defined]
 
-    server.query(f'CREATE DATABASE "{bucket}"')
-    lines = TradeLines(NAMES).encode(rows, 1)
     client: Any = InfluxDBClient(url=server.url, token="", org="-")
 
     def write_v1(*_: Any, **more: Any) -> Any:
@@ -137,37 +156,80 @@ def batched(server: InfluxServer, bucket: str, rows: Rows) -> float:
             "/write", "POST", query_params=query, header_params=headers, body=more["body"], async_req=False
         )
 
-    began = time.perf_counter()
     api: Any = client.write_api(write_options=WriteOptions(batch_size=BATCH, flush_interval=200))
     api._write_service.post_write = write_v1
-    for line in lines:
-        api.write(bucket, "-", line)
+    for record in records:
+        api.write(bucket, "-", record)
     api.close()
-    took = time.perf_counter() - began
     client.close()
-    return took
+
+
+def posted(server: InfluxServer, bucket: str, bodies: list[bytes]) -> None:
+    """Until bare connections, two at a time, have posted all bodies."""
+    left = iter(bodies)
+
+    def post() -> None:
+        connection = HTTPConnection(server.host, server.port)
+        for body in left:  # `next` of a list's iterator is safe in threads
+            connection.request("POST", f"/write?db={bucket}&precision=ns", body)
+            with connection.getresponse() as answer:
+                answer.read()
+                assert answer.status == 204
+        connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(post) for _ in range(2)]:
+            done.result()
+
+
+class Throughput:
+    """Puts the same trades into influxd in every way."""
+
+    def __init__(self, server: InfluxServer, folder: Path) -> None:
+        self._server, self._folder = server, folder
+        self._rows = market(POINTS, quotes=False)
+        self._lines = finished_lines(self._rows)
+        starts = range(0, POINTS, BATCH)
+        self._bodies = [b"\n".join(self._lines[start : start + BATCH]) for start in starts]
+        self.seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        self.cpu_s: dict[str, list[float]] = {way: [] for way in WAYS}
+
+    def run(self, way: str) -> None:
+        """Once, into a database of its own."""
+        bucket = f"{way}{len(self.seconds[way])}"
+        self._server.query(f'CREATE DATABASE "{bucket}"')
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        if way == "drain":
+            asyncio.run(drained(self._server, bucket, self._rows, self._folder))
+        elif way == "ceiling":
+            posted(self._server, bucket, self._bodies)
+        else:
+            batched(self._server, bucket, self._lines if way == "batching" else points_of(self._rows))
+        self.cpu_s[way].append(time.process_time() - cpu_s)
+        self.seconds[way].append(time.perf_counter() - began_s)
+        ((_, stored),) = self._server.values("SELECT COUNT(id) FROM trades", bucket)
+        assert stored == POINTS
+        self._server.query(f'DROP DATABASE "{bucket}"')
 
 
 @pytest.mark.skipif(find_binary("influxd") is None, reason="influxd is not installed")
-@pytest.mark.parametrize("way", ["batching", "drain"])
-def test_throughput(benchmark: BenchmarkFixture, tmp_path: Path, way: str) -> None:
-    """Points a second, every one of them counted in the server afterwards."""
-    rows = market(POINTS, quotes=False)
+def test_throughput(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """Points a second, and processor time per point of whoever brings them."""
+    import influxdb_client.client.influxdb_client_async  # noqa: F401 - its 0.4 s are no part of the figure
+
     with InfluxServer(tmp_path / "influx") as server:
-        seconds: list[float] = []
+        for task in Path(f"/proc/{server.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {min(CORES)})
+        made = Throughput(server, tmp_path)
 
         def run() -> None:
-            bucket = f"b{len(seconds)}"
-            if way == "drain":
-                seconds.append(asyncio.run(drained(server, bucket, rows, tmp_path)))
-            else:
-                seconds.append(batched(server, bucket, rows))
-            ((_, stored),) = server.values("SELECT COUNT(id) FROM trades", bucket)
-            assert stored == POINTS
+            for way in WAYS:
+                made.run(way)
 
-        benchmark.pedantic(run, rounds=3 if FULL else 1)  # type: ignore[no-untyped-call]
-    best = POINTS / min(seconds)
-    _batching[way] = best
-    benchmark.extra_info["points_per_s"] = best
-    if way == "drain" and "batching" in _batching:
-        benchmark.extra_info["times_batching"] = best / _batching["batching"]
+        benchmark.pedantic(run, rounds=3 if FULL else 1, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    best = {way: POINTS / min(seconds) for way, seconds in made.seconds.items()}
+    for way in WAYS:
+        benchmark.extra_info[f"points_per_s_{way}"] = round(best[way])
+        benchmark.extra_info[f"cpu_us_per_point_{way}"] = round(min(made.cpu_s[way]) / POINTS * 1e6, 2)
+    benchmark.extra_info["times_batching"] = round(best["drain"] / best["batching"], 2)
+    benchmark.extra_info["share_of_ceiling"] = round(best["drain"] / best["ceiling"], 2)

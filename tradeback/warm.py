@@ -19,6 +19,8 @@ BESIDE = ("derive", "wire", "feed")
 BESIDE_FLAG = "--beside"
 NOT_AT_START = ("tradeback.ingest.batch", "tradeback.wire.v2_decode_kernel")
 """Kernels of tests and benchmarks, and of clients."""
+WHEN_CONFIGURED = ("tradeback.wire.influx_kernel",)
+"""Kernels that sinks load when their server is configured; compiled beforehand with the others."""
 
 
 def kernel_modules() -> Iterator[str]:
@@ -26,7 +28,7 @@ def kernel_modules() -> Iterator[str]:
     for room in KERNEL_ROOMS:
         package = importlib.import_module(f"tradeback.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if module.name not in NOT_AT_START:
+            if module.name not in (*NOT_AT_START, *WHEN_CONFIGURED):
                 yield module.name
     for path in OTHER_KERNELS:
         yield "tradeback." + path.removesuffix(".py").replace("/", ".")
@@ -60,7 +62,14 @@ def load() -> int:
     return warm()
 
 
+def load_for_servers() -> int:
+    """Load the kernels of WHEN_CONFIGURED. Returns how many modules."""
+    for name in WHEN_CONFIGURED:
+        importlib.import_module(name)
+    return len(WHEN_CONFIGURED)
+
+
 if __name__ == "__main__":
     begin = time.monotonic()
-    count = warm(is_beside) if BESIDE_FLAG in sys.argv[1:] else load()
+    count = warm(is_beside) if BESIDE_FLAG in sys.argv[1:] else load() + load_for_servers()
     sys.stdout.write(f"{count} kernel modules ready in {time.monotonic() - begin:.1f} s\n")

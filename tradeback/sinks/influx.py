@@ -19,21 +19,17 @@ from tradeback.derive.layout import RESOLUTION_S, RESOLUTIONS, Bars
 from tradeback.model.clock import Clock
 from tradeback.model.config import Config
 from tradeback.model.record import SEED_BAR, SEED_BAR_MORE, TRADE, Rows
+from tradeback.ops.troubles import Troubles
 from tradeback.sinks.drain import Drain
 from tradeback.sinks.drain_ports import Batch, BatchRefused, DrainConfig, Rejected, Source, Written
 from tradeback.sinks.drain_until import Until
 from tradeback.stores.influx_client import WriteRefused
-from tradeback.stores.influx_lines import (
-    QUOTE_BACK_ROWS,
-    Names,
-    TradeLines,
-    bar_lines,
-    body_of,
-    enigma_lines,
-)
+from tradeback.stores.influx_lines import Names, bar_lines, body_of, enigma_lines
+from tradeback.stores.influx_trades import Lines, TradeLines
 from tradeback.stores.ports import Position, Stored
 from tradeback.stores.series_influx import SeriesInflux, slot_of
 from tradeback.tape.reader import RecordsGone
+from tradeback.wire.influx_layout import QUOTE_BACK_ROWS
 
 BARS_FROM = RESOLUTIONS.index("1m")
 BARS_MAX = 10_000
@@ -86,25 +82,32 @@ class TradesTarget(_Influx):
         self._encoder = TradeLines(series.names)
         self._next = (0, 0)
         """Epoch and sequence of the record that would follow on what the encoder has seen."""
-        self._encoded: dict[tuple[int, int], list[str]] = {}
+        self._encoded: dict[tuple[int, int], Lines] = {}
         """Lines of the newest batches by epoch and first sequence, for when they are repeated."""
+
+    async def open(self) -> Position | None:
+        """See Target."""
+        await asyncio.to_thread(self._encoder.attach)
+        return await super().open()
 
     async def write(self, batch: Batch) -> Written:
         """See Target."""
         lines = self._lines(batch)
         try:
-            dropped = await self._series.client.write(body_of(lines))
+            dropped = await self._series.client.write(lines.data)
         except WriteRefused as error:
             raise BatchRefused(str(error)) from error
-        trades = np.flatnonzero(batch.rows["kind"] == TRADE).tolist()
-        return Written(tuple(Rejected(row, UNWRITABLE) for row in trades if not lines[row]), dropped)
+        trades = np.flatnonzero(batch.rows["kind"] == TRADE)
+        bad = trades[~lines.has(trades)].tolist()
+        return Written(tuple(Rejected(row, UNWRITABLE) for row in bad), dropped)
 
-    def _lines(self, batch: Batch) -> list[str]:
-        """One line per row, "" for none; the same however often, and in whatever parts, it is asked."""
+    def _lines(self, batch: Batch) -> Lines:
+        """The lines of a batch; the same however often, and in whatever parts, it is asked."""
+        count = len(batch.rows)
         for (epoch, first), lines in self._encoded.items():
             start = batch.first_sequence - first
-            if epoch == batch.epoch and 0 <= start <= start + len(batch.rows) <= len(lines):
-                return lines[start : start + len(batch.rows)]
+            if epoch == batch.epoch and 0 <= start <= start + count <= len(lines.ends) - 1:
+                return lines if count == len(lines.ends) - 1 else lines.part(start, start + count)
         if self._next != (batch.epoch, batch.first_sequence):
             self._warm(batch.first_sequence)
         lines = self._encoder.encode(batch.rows, batch.first_sequence)
@@ -199,17 +202,18 @@ def influx_drains(
     if not config.influx.url:
         return []
     names = Names(known)
-    aside = Path(config.data_dir) / "set-aside"
+    aside, troubles = Path(config.data_dir) / "set-aside", Troubles(clock)
+    limit_s = config.influx.timeout_s
 
     def drain(name: str, tape: Source, target: TradesTarget | BarsTarget, how: DrainConfig) -> Drain:
-        return Drain(f"influx:{name}", tape, target, how, clock, log, aside / f"influx-{name}.jsonl")
+        path = aside / f"influx-{name}.jsonl"
+        return Drain(f"influx:{name}", tape, target, how, clock, log, path, troubles=troubles)
 
-    drains = [
-        drain("trades", source, TradesTarget(SeriesInflux(config.influx, names), source), DrainConfig())
-    ]
+    trades = TradesTarget(SeriesInflux(config.influx, names), source)
+    drains = [drain("trades", source, trades, DrainConfig(write_timeout_s=limit_s))]
     bars, enigma = config.feature.aggregation_enabled, config.feature.enigma_enabled
     if store is not None and (bars or enigma):
         target = BarsTarget(SeriesInflux(config.influx, names), store, bars=bars, enigma=enigma)
-        how = DrainConfig(batch_rows=50_000, batch_age_s=2.0, in_flight=1, write_timeout_s=30.0)
+        how = DrainConfig(batch_rows=50_000, batch_age_s=2.0, in_flight=1, write_timeout_s=3 * limit_s)
         drains.append(drain("bars", Behind(source, store), target, how))
     return drains
