@@ -1,9 +1,13 @@
-"""A TCP relay in front of an engine that cuts its connections at random moments, also inside frames."""
+"""A TCP relay in front of an engine that cuts its connections at random moments, also inside frames, and
+turns bits of what passes."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+
+_BINARY = 0x82
+"""First byte of a whole binary message."""
 
 
 class Cutter:
@@ -14,6 +18,9 @@ class Cutter:
         self.bytes_most = bytes_most
         """A connection lives for 1 to so many bytes from the engine; 0: it is not cut."""
         self.cuts = 0
+        self.damage_every = 0
+        """One byte is changed in one of so many binary messages of the engine, on average; 0: in none."""
+        self.damages = 0
         self.port = 0
         self._random = random.Random(seed)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -41,7 +48,10 @@ class Cutter:
         up = asyncio.create_task(self._pump(reader, to_engine, 0))
         left = self._random.randint(1, self.bytes_most) if self.bytes_most else 0
         with suppress(OSError):
-            await self._pump(from_engine, writer, left)
+            if self.damage_every:
+                await self._pump_damaged(from_engine, writer)
+            else:
+                await self._pump(from_engine, writer, left)
         up.cancel()
         for one in pair:
             one.transport.abort()
@@ -57,6 +67,24 @@ class Cutter:
             if most and done >= most:
                 self.cuts += 1
                 return
+
+    async def _pump_damaged(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Frame by frame, so that only what a checksum covers is changed."""
+        with suppress(asyncio.IncompleteReadError):
+            writer.write(await reader.readuntil(b"\r\n\r\n"))
+            while True:
+                head = await reader.readexactly(2)
+                size = head[1]
+                if size > 125:
+                    more = await reader.readexactly(2 if size == 126 else 8)
+                    head, size = head + more, int.from_bytes(more, "big")
+                payload = bytearray(await reader.readexactly(size))
+                is_unlucky = self.damage_every and self._random.randrange(self.damage_every) == 0
+                if head[0] == _BINARY and is_unlucky:
+                    payload[self._random.randrange(size)] ^= self._random.randrange(1, 256)
+                    self.damages += 1
+                writer.write(head + payload)
+                await writer.drain()
 
 
 @asynccontextmanager

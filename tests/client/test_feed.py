@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from tests.client.engine_double import PROTOCOL_V1, SYMBOLS, answer_subscribe, engine_double, frame
 from tests.nobody import somebody_else
 from tradeback.client import BatchV1, Control, Feed, FeedSymbol, connect
-from tradeback.client.feed import FeedError, feed_url
+from tradeback.client.feed import FeedError, FeedRefused, feed_url
 from tradeback.client.line import WAITING_FRAMES_MAX
 from tradeback.model.errors import DecodeError
 
@@ -38,8 +40,38 @@ def test_what_is_no_address(given: str) -> None:
         feed_url(given)
 
 
-def test_a_token_travels_in_the_query() -> None:
-    assert feed_url("http://h", "a b") == "ws://h/api/v1/ws?token=a+b"
+async def test_a_token_travels_in_a_header_and_stands_in_no_error() -> None:
+    shown: list[str] = []
+
+    async def script(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        shown.append(connection.request.headers["Authorization"])
+        await answer_subscribe(connection)
+        await connection.wait_closed()
+
+    async with engine_double(script) as url, connect(url, token="hunter2") as feed:
+        async for _ in feed.events():
+            break
+        assert "hunter2" not in feed.url
+    assert shown == ["Bearer hunter2"]
+    with pytest.raises(FeedError) as refused:
+        await connect(url, token="hunter2").__aenter__()
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_a_refusal_has_the_engines_words_and_the_status() -> None:
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        body = b'{"error":{"code":"unauthorized","message":"a session is needed: POST /api/v1/auth/login"}}'
+        return Response(401, "Unauthorized", Headers({"Content-Length": str(len(body))}), body)
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(script, "127.0.0.1", 0, process_request=refuse) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        with pytest.raises(FeedRefused, match="a session is needed") as refused:
+            await connect(f"http://127.0.0.1:{port}").__aenter__()
+    assert refused.value.status == 401
 
 
 async def test_subscribes_and_decodes() -> None:
@@ -173,15 +205,72 @@ async def test_a_message_in_fragments_is_put_together() -> None:
         await events.aclose()
 
 
-@pytest.mark.parametrize("bad", [b"\x00\x01", frame((1, 1.0, 1.0))[:-1] + b"\xff", "{", "[]"])
-async def test_damage_is_an_error(bad: bytes | str) -> None:
+BAD_SUBSCRIBED = (
+    '{"type":"subscribed"}',
+    '{"type":"subscribed","symbols":{"BTCUSDT":{"id":1}}}',
+    '{"type":"subscribed","symbols":{},"sequence":5}',
+    '{"type":"auto_subscribe"}',
+)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\x00\x01", frame((1, 1.0, 1.0))[:-1] + b"\xff", "{", "[]", *BAD_SUBSCRIBED]
+)
+async def test_a_message_that_cannot_be_read_costs_its_connection(
+    bad: bytes | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = 0
+
     async def script(connection: ServerConnection) -> None:
-        await connection.send(bad)
+        nonlocal connections
+        connections += 1
+        await answer_subscribe(connection)
+        if connections == 1:
+            await connection.send(frame((1, 1.0, 1.0)))
+            await connection.send(bad)
+            await connection.send(frame((1, 2.0, 1.0)))
+        else:
+            await connection.send(frame((1, 3.0, 1.0)))
         await connection.wait_closed()
 
+    prices, reasons = [], []
     async with engine_double(script) as url, connect(url) as feed:
+        async for event in feed.events():
+            if isinstance(event, BatchV1):
+                prices.append(float(event.entries["price"][0]))
+            elif isinstance(event, Control) and event.type == "disconnected":
+                reasons.append(event.message["reason"])
+            if len(prices) == 2:
+                break
+        assert (feed.damaged, feed.reconnects) == (1, 1)
+    assert prices == [1.0, 3.0], "nothing of what came behind it"
+    assert len(reasons) == 1
+    assert reasons[0].startswith("what came cannot be read: ")
+    assert [record.levelname for record in caplog.records if record.name == "tradeback.client"] == ["WARNING"]
+    assert reasons[0] in caplog.text
+
+
+async def test_without_reconnect_damage_is_an_error() -> None:
+    async def script(connection: ServerConnection) -> None:
+        await connection.send("{")
+        await connection.wait_closed()
+
+    async with engine_double(script) as url, connect(url, reconnect=False) as feed:
         with pytest.raises(DecodeError):
             await anext(aiter(feed.events()))
+
+
+async def test_what_an_engine_of_later_says_besides_is_left() -> None:
+    async def script(connection: ServerConnection) -> None:
+        await connection.recv()
+        described = {**SYMBOLS["BTCUSDT"], "tick_size": "0.01"}
+        await connection.send(json.dumps({"type": "subscribed", "symbols": {"BTCUSDT": described}, "x": 1}))
+        await connection.wait_closed()
+
+    async with engine_double(script) as url, connect(url, ["BTCUSDT"]) as feed:
+        await anext(aiter(feed.events()))
+        assert feed.symbol(1) == FeedSymbol(symbol="BTCUSDT", **SYMBOLS["BTCUSDT"])
+        assert feed.damaged == 0
 
 
 async def test_close_ends_a_waiting_iteration() -> None:

@@ -137,6 +137,25 @@ async def test_cut_at_random_moments_every_record_comes_once(tmp_path: Path, see
                 assert running.feed.counts.resumes_refused == 0
 
 
+async def test_damaged_frames_cost_connections_and_no_record(tmp_path: Path) -> None:
+    market, chance = Market(11), random.Random(11)
+    async with taped(tmp_path) as running, cutter(11, running.front.port) as relay:
+        running.publish(market.rows(100))
+        relay.damage_every = 15
+        async with connect(relay.url, channels=ALL) as feed, collecting(feed) as found:
+            await settled(feed, 101)
+            while relay.damages < 12 or running.tape.next_sequence < 3_000:
+                running.publish(market.rows(chance.choice((1, 10, 50))))
+                await asyncio.sleep(0.001)
+            relay.damage_every = 0
+            running.publish(market.rows(1))
+            await settled(feed, running.tape.next_sequence)
+            assert found == expected(tape_rows(running, 101))
+            assert 10 <= feed.damaged <= relay.damages
+            assert feed.reconnects == feed.damaged
+            assert running.feed.counts.resumes_refused == 0
+
+
 async def test_an_engine_that_is_killed_and_comes_again(tmp_path: Path) -> None:
     market = Market(11)
     async with AsyncExitStack() as stack:

@@ -164,6 +164,25 @@ async def test_cut_at_random_moments_every_record_comes_once(tmp_path: Path, ite
         assert running.feed.counts.resumes_refused == 0
 
 
+async def test_damaged_frames_cost_connections_and_no_record(tmp_path: Path) -> None:
+    market, chance = Market(12), random.Random(12)
+    async with taped(tmp_path) as running, cutter(12, running.front.port) as relay:
+        relay.damage_every = 15
+        async with page(relay.url) as client:
+            await subscribed(running)
+            while relay.damages < 8 or running.tape.next_sequence < 1_500:
+                await publish_some(running, market, chance)
+            relay.damage_every = 0
+            running.publish(market.rows(1))
+            await client.all_of(as_told(expected(tape_rows(running))))
+            told = await client.end(running.tape.next_sequence)
+        damaged = [event for event in client.events if event.get("code") == "damaged"]
+        assert 6 <= len(damaged) == told["reconnects"]
+        reasons = [event["reason"] for event in client.events if event["event"] == "waiting"]
+        assert all(reason.startswith("what came cannot be read: ") for reason in reasons)
+        assert running.feed.counts.resumes_refused == 0
+
+
 @pytest.mark.parametrize("symbols", [["ETHUSDT"], None], ids=["beside its own", "alone"])
 async def test_a_market_watch_comes_once_whatever_breaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbols: list[str] | None

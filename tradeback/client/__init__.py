@@ -6,7 +6,7 @@ async with connect("http://127.0.0.1:8080", ["BTCUSDT"], channels=("trades", "qu
 """
 
 from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Gap, Latency, Lost, Position
-from tradeback.client.feed import Feed, FeedError, connect
+from tradeback.client.feed import Feed, FeedError, FeedRefused, connect
 
 __all__ = [
     "Batch",
@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "Feed",
     "FeedError",
+    "FeedRefused",
     "FeedSymbol",
     "Gap",
     "Latency",

@@ -6,21 +6,23 @@ so that the engine sees a slow reader; nothing piles up here.
 
 import asyncio
 import importlib.util
+import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
-from picows import WSError, WSMsgType, ws_connect
+from picows import WSError, WSInvalidStatusError, WSMsgType, ws_connect
 
 from tradeback.client.batch import Batch, BatchV1, Control, Event, FeedSymbol, Gap, Lost, Position
 from tradeback.client.line import Line
 from tradeback.client.session import Session
 from tradeback.client.wants import Wants
-from tradeback.model.errors import TradebackError
+from tradeback.model.errors import DecodeError, TradebackError
 
+_log = logging.getLogger("tradeback.client")
 FEED_PATH = "/api/v1/ws"
 PROTOCOLS: Final = {None: "tradeback.v2, tradeback.v1", 2: "tradeback.v2", 1: "tradeback.v1"}
 CHANNELS_V2: Final = ("trades", "quotes", "gaps", "enigma")
@@ -36,15 +38,22 @@ class FeedError(TradebackError):
     """The engine cannot be reached, or it speaks something else."""
 
 
-def feed_url(url: str, token: str | None = None) -> str:
+class FeedRefused(FeedError):
+    """The engine answers, and does not let this client in. `status`: HTTP's; 401: a session is needed."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def feed_url(url: str) -> str:
     """The feed's address for an engine given as http(s):// or ws(s)://, with or without a path."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     scheme = {"http": "ws", "https": "wss", "": "ws", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise FeedError(f"{url} is no address of an engine; write http://HOST:PORT")
     path = parts.path if parts.path not in ("", "/") else FEED_PATH
-    query = urlencode({"token": token}) if token else parts.query
-    return f"{scheme}://{parts.netloc}{path}" + (f"?{query}" if query else "")
+    return f"{scheme}://{parts.netloc}{path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def connect(
@@ -70,17 +79,23 @@ def connect(
     `channels`: trades, quotes, gaps, enigma. `version`: 1 or 2 insist on one; None takes 2 where the engine
     has it. `resume`: a `position` from before, to get everything since then. `on_gap` is called for every
     change in the life of a gap (with channel gaps), `on_lost` when a resume was refused; both from
-    within the iteration, before the batch or event is handed out.
+    within the iteration, before the batch or event is handed out. `token`: a session's; it travels in a
+    header and stands in no address, log or error.
 
-    Entering it raises FeedError when the engine does not answer; later breaks are mended as long as
-    `reconnect` is true, and with version 2 nothing is missing or double afterwards.
+    Entering it raises FeedError when the engine does not answer (FeedRefused when it lets nobody in); later
+    breaks are mended as long as `reconnect` is true, and with version 2 nothing is missing or double
+    afterwards. A message that cannot be read is such a break, too: logged, counted in `damaged`, and asked
+    for again. With `reconnect` false it raises DecodeError.
     """
     if version not in PROTOCOLS:
         raise FeedError(f"there is no version {version} of the feed; use 1, 2, or None")
     wants = Wants()
     wants.add(symbols, channels)
     session = Session(wants, Position(*resume) if resume is not None else None)
-    feed = Feed(feed_url(url, token), session, PROTOCOLS[version], reconnect, silence_max_s)
+    headers = {"Sec-WebSocket-Protocol": PROTOCOLS[version]}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    feed = Feed(feed_url(url), session, headers, reconnect, silence_max_s)
     feed.on_gap, feed.on_lost = on_gap, on_lost
     return feed
 
@@ -92,13 +107,15 @@ class Feed:
     on_lost: Callable[[Lost], None] | None = None
 
     def __init__(
-        self, url: str, session: Session, protocols: str, reconnect: bool, silence_max_s: float
+        self, url: str, session: Session, headers: dict[str, str], reconnect: bool, silence_max_s: float
     ) -> None:
         """Use `connect`."""
         self.url = url
         self.reconnects = 0
+        self.damaged = 0
+        """Messages that could not be read; each cost a connection, and nothing of the data."""
         self._session = session
-        self._protocols = protocols
+        self._headers = headers
         self._reconnect = reconnect
         self._silence_max_s = silence_max_s
         self._delay_s = BACKOFF_FIRST_S
@@ -188,7 +205,6 @@ class Feed:
 
     async def events(self) -> AsyncIterator[Event]:
         """Everything: batches, the engine's text messages and breaks (Control), refused resumes (Lost)."""
-        session = self._session
         while not self._closed and self._line is not None:
             line = self._line
             held = await line.next()
@@ -200,14 +216,27 @@ class Feed:
                     return
                 await self._mend()
                 continue
-            kind, payload, recv_ns = held
-            if kind == WSMsgType.BINARY:
-                found = session.binary(payload, recv_ns, line.send)
-            else:
-                found = session.text(payload, line.send)
-            for event in found:
+            for event in self._understood(line, *held):
                 self._note(event)
                 yield event
+
+    def _understood(self, line: Line, kind: WSMsgType, payload: bytes, recv_ns: int) -> Iterator[Event]:
+        """What one message says. One that cannot be read costs its connection; the next resumes before it.
+
+        Raises DecodeError for it when there is to be no next one.
+        """
+        session = self._session
+        try:
+            if kind == WSMsgType.BINARY:
+                yield from session.binary(payload, recv_ns, line.send)
+            else:
+                yield from session.text(payload, line.send)
+        except DecodeError as error:
+            self.damaged += 1
+            line.give_up(f"what came cannot be read: {error}")
+            if not self._reconnect:
+                raise
+            _log.warning("%s: %s; connecting again", self.url.partition("?")[0], line.reason)
 
     def _note(self, event: Event) -> None:
         """Callbacks, and what a healthy connection allows."""
@@ -231,8 +260,11 @@ class Feed:
                 lambda: Line(self._silence_max_s),
                 self.url,
                 websocket_handshake_timeout=CONNECT_TIMEOUT_S,
-                extra_headers={"Sec-WebSocket-Protocol": self._protocols},
+                extra_headers=self._headers,
             )
+        except WSInvalidStatusError as error:
+            status = int(error.response.status) if error.response is not None else 0
+            raise FeedRefused(f"{self.url} refuses the connection: {_words(error)}", status) from error
         except (OSError, WSError, TimeoutError) as error:
             raise FeedError(f"no engine answers at {self.url}: {error}") from error
         if not isinstance(line, Line):
@@ -256,3 +288,11 @@ class Feed:
             self._line = line
             self.reconnects += 1
             return
+
+
+def _words(error: WSInvalidStatusError) -> str:
+    """Why, in the engine's words where it has said it in its form of errors."""
+    try:
+        return str(orjson.loads(error.raw_body or b"")["error"]["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return str(error)

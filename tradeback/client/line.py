@@ -50,6 +50,8 @@ class Line(WSListener):
             transport.disconnect()
 
     def _take(self, kind: WSMsgType, payload: bytes, final: bool, recv_ns: int) -> None:
+        if self._over:
+            return
         if kind != WSMsgType.CONTINUATION:
             self._parts_kind = kind
         if not final or self._parts:
@@ -116,6 +118,12 @@ class Line(WSListener):
         """One text message; dropped when the connection is over."""
         if not self._over:
             self.transport.send(WSMsgType.TEXT, message)
+
+    def give_up(self, reason: str) -> None:
+        """End it at once: what came behind a message that cannot be read is of no worth."""
+        self.reason, self._over = self.reason or reason, True
+        self._waiting.clear()
+        self.transport.disconnect(False)
 
     async def close(self) -> None:
         """Say goodbye and wait until the socket is closed."""

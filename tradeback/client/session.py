@@ -64,18 +64,25 @@ class Session:
         return [orjson.dumps(one) for one in requests]
 
     def text(self, payload: bytes, send: Callable[[bytes], None]) -> Iterator[Event]:
-        """One text message."""
+        """One text message. Raises DecodeError for one that says nothing we understand."""
         try:
             message = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
-            raise DecodeError(f"the engine sent text that is no JSON: {error}") from None
+            raise DecodeError(f"text that is no JSON: {error}") from None
         if not isinstance(message, dict):
-            raise DecodeError("the engine sent JSON that is no object")
+            raise DecodeError("JSON that is no object")
         kind = message.get("type")
         if kind == "subscribed":
-            yield from self._subscribed(message, send)
+            try:
+                answered = self._learn(message)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise DecodeError(f"a `subscribed` without what belongs into it: {error!r}") from None
+            yield from self._subscribed(message, answered, send)
         elif kind == "auto_subscribe":
-            self._watched(message["data"])
+            try:
+                self._watched(message["data"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DecodeError(f"an `auto_subscribe` without what belongs into it: {error!r}") from None
         elif kind == "resumed":
             self._asked_for = None
         yield Control(message)
@@ -95,20 +102,25 @@ class Session:
         if self.position is None and "sequence" in told:
             self.position = Position(told["epoch"], told["sequence"])
 
-    def _subscribed(self, message: dict[str, Any], send: Callable[[bytes], None]) -> Iterator[Event]:
-        for name, described in message["symbols"].items():
-            symbol = FeedSymbol(symbol=name, **described)
+    def _learn(self, message: dict[str, Any]) -> Position | None:
+        """Take the symbols of a `subscribed`; where the tape was, if it says so. What else it has is left."""
+        for name, told in message["symbols"].items():
+            symbol = FeedSymbol(told["id"], name, told["price_precision"], told["quantity_precision"])
             self.symbols[symbol.id] = symbol
             self.decoder.learn(symbol.id, symbol.price_precision, symbol.quantity_precision)
+        return Position(message["epoch"], message["sequence"]) if "sequence" in message else None
+
+    def _subscribed(
+        self, message: dict[str, Any], answered: Position | None, send: Callable[[bytes], None]
+    ) -> Iterator[Event]:
         held, self._held = self._held, []
         for payload, recv_ns in held:
             yield from self._decoded(self.decoder.decode(payload), recv_ns)
-        if "sequence" in message:
-            answered = Position(message["epoch"], message["sequence"])
+        if answered is not None:
             if self._asked_for is None:
                 self.position = answered
             self._answered = answered
-        if self._covering and "sequence" in message:  # else it tells of a symbol that came
+        if self._covering and answered is not None:  # else it tells of a symbol that came
             self._covering = False
             for request in self.wants.excess(message["symbols"]):
                 send(orjson.dumps(request))

@@ -8,7 +8,7 @@
 //
 // or, one after the other: for await (const batch of feed) console.log(batch.trades, batch.quotes);
 
-import { Decoder, Frame, GapState, Reason, WireError } from "./wire_v2.js";
+import { Decoder, Frame, GapState, Reason } from "./wire_v2.js";
 
 const PROTOCOL = "tradeback.v2";
 const PATH = "/api/v1/ws";
@@ -125,7 +125,8 @@ export class Feed {
   /** @type {?function(string, string): void} connecting, open, waiting, closed; and why */ onState = null;
   /** @type {?function({reason: string, held: Position, now: ?Position}): void} a resume was refused */
   onLost = null;
-  /** @type {?function(object): void} errors that the engine answers */ onError = null;
+  /** @type {?function(object): void} errors that the engine answers; `damaged`: a message cannot be read */
+  onError = null;
   /** @type {?function(FeedSymbol): void} a symbol of the session's market watch is delivered from now on */
   onWatched = null;
   /** @type {?function(string[]): void} these are delivered no more: asked for, or they left the watch */
@@ -135,6 +136,7 @@ export class Feed {
   /** @type {?Position} everything before it has been handed out or waits for the loop */ position = null;
   /** connecting, open, waiting (to connect again), closed */ state = "closed";
   reconnects = 0;
+  /** messages that could not be read: each cost a connection, and nothing of the data */ damaged = 0;
 
   #url; #options; #WebSocket;
   #wants = new Wants();
@@ -151,7 +153,6 @@ export class Feed {
   #watchedIds = new Set();
   #held = [];
   #queue = null;
-  #failure = null;
 
   /**
    * @param {string} url http://HOST:PORT of the engine
@@ -178,7 +179,6 @@ export class Feed {
   /** Connect, and again after every break, until `close`. */
   connect() {
     if (this.#socket || this.#retry) return;
-    this.#failure = null;
     this.#open();
   }
 
@@ -223,10 +223,7 @@ export class Feed {
     try {
       for (;;) {
         const batch = await queue.next(() => this.state === "closed");
-        if (batch === null) {
-          if (this.#failure) throw this.#failure;
-          return;
-        }
+        if (batch === null) return;
         ({ position } = batch);
         yield batch;
         if (queue.full && queue.size < this.#options.waitingMax / 2) {
@@ -336,11 +333,11 @@ export class Feed {
       else if (this.#held.length) this.#held.push([data, receivedMs]);
       else this.#binary(data, receivedMs);
     } catch (error) {
-      if (!(error instanceof WireError || error instanceof SyntaxError)) throw error;
-      this.#failure = error;
-      this.#drop();
-      this.#tell("closed", `what the engine sent cannot be read: ${error.message}`);
-      this.#queue?.wake();
+      // Callbacks fail by themselves: this is a message that cannot be read. The next connection resumes
+      // before it.
+      this.damaged++;
+      this.#call(this.onError, { type: "error", code: "damaged", message: error.message });
+      if (this.#socket) this.#broken(`what came cannot be read: ${error.message}`);
     }
   }
 
