@@ -44,7 +44,7 @@ tools: ## The C compiler and node that some tests and benchmarks compare with (i
 servers: ## The servers that tests talk to: Redis, NATS, MariaDB, InfluxDB (installed when root)
 	@sh tests/servers/install.sh
 
-browser: ## The Chromium that the page's tests and pictures drive (installed when root)
+browser: ## The Chromium that the page's tests, pictures and benchmark drive (installed when root)
 	@for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do \
 	  command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -70,10 +70,10 @@ pictures: $(STAMP) browser ## The pictures of the page and of the terminal in do
 fuzz: $(STAMP) ## N=1000000 broken frames between good ones: no crash, no neighbour harmed
 	@$(BIN)/python -m tests.fuzz --frames $(or $(N),1000000) $(ARGS)
 
-bench: $(STAMP) tools servers ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
+bench: $(STAMP) tools servers browser ## All benchmarks in full size; writes docs/performance.md's tables to benchmarks/results
 	@$(BIN)/python -m benchmarks --full $(ARGS)
 
-bench-small: $(STAMP) tools servers ## All benchmarks, small: shows that each runs and that its result is right
+bench-small: $(STAMP) tools servers browser ## All benchmarks, small: shows that each runs and that its result is right
 	@TRADEBACK_BENCH=small $(BIN)/python -m pytest benchmarks -q --benchmark-columns=median,iqr
 	@$(BIN)/python -m benchmarks --small $(ARGS)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.web.browser import Tab, browser
+from benchmarks.harness.browser import Tab, browser
 from tradeback.cli import demo
 from tradeback.cli.children import Child
 

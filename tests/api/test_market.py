@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -202,6 +203,21 @@ async def test_range_of_bars_is_half_open_and_its_neighbours_prove_completeness(
     assert [(bar["time"], bar["complete"]) for bar in found] == [(BEGIN_S + 60, True), (BEGIN_S + 120, True)]
     assert await bars_of(served, f"resolution=1m&from={BEGIN_S + 60}&to={BEGIN_S + 60}") == []
     assert len(await bars_of(served, f"resolution=1m&from={BEGIN_S + 0.001}&to={BEGIN_S + 120.5}")) == 2
+
+
+async def test_bars_name_the_trade_behind_which_a_feed_goes_on(served: World) -> None:
+    async def named(query: str) -> str | None:
+        url = f"{served.http}/api/v1/symbols/BTCUSDT/bars?{query}"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            assert answer.status == 200
+            return answer.headers.get("Last-Trade-Id")
+
+    assert await named("resolution=1m") is None, "there are no bars"
+    served.publish(trades_at([BEGIN_S + 20 * place for place in range(8)], first_id=100))
+    assert await named("resolution=1m") == "107", "of the running bar"
+    assert await named(f"resolution=1m&to={BEGIN_S + 120}") == "105", "of a closed one in memory"
+    await flush(served)
+    assert await named(f"resolution=1m&to={BEGIN_S + 60}") == "102", "of one in the store"
 
 
 async def test_all_resolutions(served: World) -> None:

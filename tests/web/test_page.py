@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ LINK = "document.getElementById('link').dataset.state"
 UP = f"['live', 'degraded'].includes({LINK})"
 """Degraded is any engine that is short of something; on a busy machine it may be at any time."""
 CANDLES = "tradeback.market.candles.bars"
+CLOCK_WRONG = """
+(() => {
+  const behind = 3 * 3600e3, now = Date.now.bind(Date), origin = performance.timeOrigin;
+  Date.now = () => now() - behind;
+  Object.defineProperty(performance, "timeOrigin", { value: origin - behind });
+})()
+"""
+"""A viewer whose clock is three hours behind."""
+READABLE = (Path(__file__).parent / "readable.js").read_text("utf-8")
 
 
 class Switched(FaultPlay):
@@ -286,11 +297,105 @@ async def test_on_a_phone_and_without_the_library(tmp_path: Path) -> None:
         assert [line for line in tab.console if "ERR_BLOCKED" not in line] == []
 
 
+async def test_a_wrong_clock_and_what_cannot_be_told(tmp_path: Path) -> None:
+    """A wrong clock of the viewer changes nothing; all has a name and can be read; old figures say so."""
+    async with browser() as running, living(tmp_path, running) as world:
+        tab = world.tab
+        await tab.send("Page.addScriptToEvaluateOnNewDocument", source=CLOCK_WRONG)
+        await tab.open(f"{world.engine.url}/#BTCUSDT/1m")
+        await check_live_prices(world)
+        await check_wrong_clock(world)
+        await check_readable(world)
+        await check_names(world)
+        await check_skip(world)
+        assert tab.console == []
+        await check_old_figures(world)
+
+
+async def check_wrong_clock(world: World) -> None:
+    tab = world.tab
+    assert await tab.evaluate("Date.now()") < (time.time() - 3_000) * 1e3, "it is wrong"
+    await check_candles(world)
+    last = await tab.evaluate(f"{CANDLES}.at(-1).time")
+    assert abs(last - time.time()) < 150, "up to now, by the engine's clock"
+    await tab.until("document.querySelector('#s-page .sub').textContent.includes('±')")
+    assert (await tab.text("#s-page i")).strip() in ("µs", "ms"), "the offset of the clocks is taken off"
+    shown = await tab.text("#utc")
+    now = datetime.now(UTC)
+    near = {(now - timedelta(seconds=back)).strftime("%H:%M:%S") for back in range(-2, 30)}
+    assert shown in near
+
+
+async def check_readable(world: World) -> None:
+    """Contrast of all texts by WCAG's AA, in both themes, also of the list of keys and the latencies."""
+    tab = world.tab
+    await tab.key("l")
+    for _ in range(2):
+        await check_contrast(tab)
+        await tab.key("?")
+        await check_contrast(tab)
+        await tab.key("Escape")
+        await tab.key("t")
+
+
+async def check_contrast(tab: Tab) -> None:
+    found = await tab.evaluate(READABLE)
+    assert found["seen"] > 10
+    assert found["found"] == []
+
+
+async def check_names(world: World) -> None:
+    """Whatever can be reached by keyboard has a role and a name."""
+    nodes = (await world.tab.send("Accessibility.getFullAXTree"))["nodes"]
+    nameless, named = [], 0
+    for node in nodes:
+        reached = any(p["name"] == "focusable" and p["value"]["value"] for p in node.get("properties", ()))
+        role = node.get("role", {}).get("value", "")
+        if node.get("ignored") or not (
+            reached or role in ("button", "textbox", "option", "img", "table", "group")
+        ):
+            continue
+        if role == "RootWebArea" or node.get("name", {}).get("value", "").strip():
+            named += 1
+        else:
+            nameless.append((role, node.get("backendDOMNodeId")))
+    assert nameless == []
+    assert named > 20
+
+
+async def check_skip(world: World) -> None:
+    """The way past the list leaves the view as it is."""
+    tab = world.tab
+    await tab.key("3")
+    await tab.until("location.hash.startsWith('#BTCUSDT/5m')")
+    await tab.evaluate("document.getElementById('skip').click()")
+    await tab.until("document.activeElement.id === 'chart'")
+    assert str(await tab.evaluate("location.hash")).startswith("#BTCUSDT/5m")
+
+
+async def check_old_figures(world: World) -> None:
+    """An engine that does not tell how it is: the figures are old, and the page says of when."""
+    tab = world.tab
+    await tab.send("Network.setBlockedURLs", urls=["*/api/v1/stats*"])
+    await tab.until("document.getElementById('strip').dataset.old === 'true'")
+    assert (await tab.text("#s-rate .sub")).startswith("as of ")
+    await tab.until(
+        f"{LINK} === 'degraded' && document.getElementById('link').innerText.includes('not told')"
+    )
+    await tab.send("Network.setBlockedURLs", urls=[])
+    await tab.until("document.getElementById('strip').dataset.old === 'false'")
+
+
 async def test_who_must_log_in_is_asked_and_then_sees_everything(tmp_path: Path) -> None:
     await add_user(tmp_path / "data", "ada", "correct horse")
     async with browser() as running, living(tmp_path, running, AUTH_MODE="required") as world:
         tab = world.tab
         await tab.open(f"{world.engine.url}/#ETHUSDT/5m")
+        await tab.until("document.getElementById('login').open")
+        await check_contrast(tab)
+        asked = len(tab.requests)
+        for key in ("Escape", "Escape"):
+            await tab.key(key)
         await tab.until("document.getElementById('login').open")
         for password in ("wrong horse", "correct horse"):
             await tab.evaluate(
@@ -299,6 +404,10 @@ async def test_who_must_log_in_is_asked_and_then_sees_everything(tmp_path: Path)
             )
             if password.startswith("wrong"):
                 await tab.until("document.getElementById('login-error').textContent.includes('do not fit')")
+            else:
+                refused = [line for line in tab.console if "401" in line]
+                assert len(refused) <= 4, "who must log in first is not asked each second what else there is"
+                assert len(tab.requests) - asked < 6
         await tab.until("!document.getElementById('account').hidden")
         assert await tab.text("#account-name") == "ada"
         await tab.until(f"{UP} && {PRICE} !== '–' && {CANDLES}.length > 100")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tradeback.api.shapes import bars_json
 from tradeback.derive.bars import volumes
-from tradeback.derive.layout import Bars
+from tradeback.derive.layout import NO_ID, Bars
 
 CHUNK_BARS = 512
 COLUMNS = ("t", "o", "h", "l", "c", "v")
@@ -119,6 +119,16 @@ class Window:
         for chunk, begin, _ in self.pieces[:1]:
             return int(chunk.rows["slot_us"][begin]) // 1_000_000
         return int(self.running["slot_us"][0]) // 1_000_000 if len(self.running) else 1 << 42
+
+    @property
+    def last_id(self) -> int:
+        """Highest trade id in its last bar; NO_ID when no trade of it is on the tape."""
+        for bar in self.running[::-1]:
+            if bar["trade_count"]:
+                return int(bar["last_id"])
+        for chunk, _, end in self.pieces[-1:]:
+            return int(chunk.rows["last_id"][end - 1])
+        return NO_ID
 
     def cost(self, form: Form) -> int:
         """How many bars `text` would have to write."""

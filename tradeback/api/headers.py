@@ -7,7 +7,7 @@ from tradeback.api.page import SECURITY_HEADERS
 
 METHODS = "GET, HEAD, POST, DELETE"
 ASKED_HEADERS = "Authorization, Content-Type, If-None-Match"
-EXPOSED_HEADERS = "ETag, Location, Retry-After"
+EXPOSED_HEADERS = "ETag, Last-Trade-Id, Location, Retry-After"
 PREFLIGHT_S = 600
 SERVER = "tradeback"
 """Without versions: who looks for old ones shall not find them here."""

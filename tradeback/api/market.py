@@ -27,7 +27,7 @@ from tradeback.api.shapes import (
     symbol_json,
     ticks_json,
 )
-from tradeback.derive.layout import RESOLUTIONS
+from tradeback.derive.layout import NO_ID, RESOLUTIONS
 from tradeback.model.limits import BARS_PER_ANSWER_MAX, TICKS_PER_ANSWER_MAX
 from tradeback.model.record import TRADE
 from tradeback.model.symbols import Symbol
@@ -40,6 +40,8 @@ ALWAYS_S = 1 << 42
 """Later than any bar, and in us still an int64."""
 FINAL = "private, max-age=86400"
 """Bars that are closed and proved complete never change."""
+LAST_TRADE_ID = "Last-Trade-Id"
+"""Where bars end and a feed goes on: whoever joins the two counts later trades only."""
 Found = TypeVar("Found")
 
 AT = milliseconds("at", "the last trade at or before this time, unix ms; without it the latest price")
@@ -127,7 +129,9 @@ class MarketRoutes:
         takes=(RESOLUTION, FROM, TO),
         answers={
             200: Answer(
-                "ascending, the running bar included", ref("Bars"), headers={"ETag": "of these bars"}
+                "ascending, the running bar included",
+                ref("Bars"),
+                headers={"ETag": "of these bars", LAST_TRADE_ID: "highest trade id in the last of them"},
             ),
             304: Answer("the bars are those that the client has"),
             400: MALFORMED,
@@ -157,7 +161,10 @@ class MarketRoutes:
             body = b'{"bars":[%s],"loading":%s}' % (b",".join(texts), b"true" if loading else b"false")
             if from_us is None and to_us is None and self._context.share_bars is not None:
                 self._context.share_bars(symbol.symbol, RESOLUTIONS[resolution], body)
-        return await request.app[PACKER].answer(request, body, tag=tag, cache=cache)
+        response = await request.app[PACKER].answer(request, body, tag=tag, cache=cache)
+        if window.last_id > NO_ID:
+            response.headers[LAST_TRADE_ID] = str(window.last_id)
+        return response
 
     @operation(
         "Single trades of a symbol",

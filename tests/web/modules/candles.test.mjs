@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BEGUN, Candles, CHANGED, lastIdOf, LATE, NONE } from "../../../tradeback/web/js/candles.js";
+import { BEGUN, Candles, CHANGED, LATE, NONE } from "../../../tradeback/web/js/candles.js";
 
 const candle = (time, close = 10, volume = 1) => ({ time, open: 10, high: Math.max(10, close), low: Math.min(10, close), close, volume });
 const trade = (id, seconds, price, quantity = 0.1) => ({ id, exchangeUs: seconds * 1e6, price, quantity });
@@ -38,7 +38,6 @@ test("what is in the engine's answer does not count again, what is not does", ()
   const candles = new Candles(60, 5);
   candles.merge([candle(0), candle(60, 10, 5)]);
   for (const id of [98, 99, 100, 101, 102]) assert.equal(candles.trade(trade(id, 70, 10 + id, 0.5)), NONE);
-  assert.equal(candles.waitingId, 102);
   candles.base(candle(60, 110, 7), 100);
   assert.equal(candles.last.volume, 8);
   assert.equal(candles.last.close, 112);
@@ -87,6 +86,16 @@ test("a span that is read as a whole loses what is not in it", () => {
   assert.deepEqual(times(candles), [0, 60, 180]);
 });
 
+test("the oldest are forgotten, and all is drawn anew then", () => {
+  const candles = new Candles(1, 2);
+  candles.merge(Array.from({ length: 5 }, (_, time) => ({ time, open: 1, high: 1, low: 1, close: 1, volume: 1 })));
+  candles.changes();
+  candles.trim(5);
+  assert.equal(candles.changes().all, false, "nothing was too much");
+  candles.trim(2);
+  assert.deepEqual(candles.changes().bars.map((bar) => bar.time), [3, 4]);
+});
+
 test("only what has changed is drawn", () => {
   const candles = live();
   assert.deepEqual(candles.changes(), { all: false, bars: [] });
@@ -118,12 +127,4 @@ test("random trades in order make the same candles as counting them all at once"
   candles.base(null, 0);
   for (const each of all) candles.trade(each);
   assert.deepEqual(candles.bars, [...wanted.values()].map(({ lots, ...bar }) => ({ ...bar, volume: lots / 1e5 })));
-});
-
-test("the last trade of a candle, by its first and its count", () => {
-  assert.equal(lastIdOf(1_000, 50, 1_051), 1_049);
-  assert.equal(lastIdOf(0, 50, 1_051), 1_051, "the first is not known");
-  assert.equal(lastIdOf(1_000, 50, 0), 1_049, "nothing has come by the feed");
-  assert.equal(lastIdOf(1_000, 9_000, 1_051), 1_051, "it counts trades from before the tape");
-  assert.equal(lastIdOf(1_000, 50, 90_000), 90_000, "it lacks trades");
 });

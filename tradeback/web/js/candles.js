@@ -38,11 +38,6 @@ export class Candles {
     return this.bars.at(-1);
   }
 
-  /** Highest id among the trades that wait for `base`; 0 when none does. */
-  get waitingId() {
-    return this.#waiting.reduce((highest, trade) => Math.max(highest, trade.id), 0);
-  }
-
   /** Put these in, over those with the same time. They may be older, newer or in between. */
   merge(bars) {
     if (!bars.length) return;
@@ -57,6 +52,13 @@ export class Candles {
   replace(bars, fromS, toS) {
     const before = this.bars.slice(0, this.#place(fromS)), behind = this.bars.slice(this.#place(toS));
     this.bars = [...before, ...bars, ...behind];
+    this.#all = true;
+  }
+
+  /** Forget the oldest beyond `most`: a page that stays open for a week has a candle for each second. */
+  trim(most) {
+    if (this.bars.length <= most) return;
+    this.bars = this.bars.slice(-most);
     this.#all = true;
   }
 
@@ -138,16 +140,4 @@ export class Candles {
     this.#touch(slot);
     return CHANGED;
   }
-}
-
-/**
- * Id of the last trade inside a candle that has `count` trades, the first of which has `firstId`; ids rise by
- * one. Not every candle can be told: one that began before the tape did, or lacks trades. Then it is
- * `newest`, the highest id that had come here when the engine answered, right within a few trades.
- */
-export function lastIdOf(firstId, count, newest) {
-  if (!firstId || !count) return newest;
-  const told = firstId + count - 1;
-  if (!newest) return told;
-  return told > newest + 50 || told < newest - 5_000 ? newest : told;
 }

@@ -49,6 +49,7 @@ export class CandleChart {
     this.#told = told;
     const pane = document.createElement("div");
     pane.className = "pane";
+    pane.ariaHidden = "true"; // the legend says in words what is drawn
     container.prepend(pane);
     this.#chart = library.createChart(pane, {
       autoSize: true,
@@ -61,6 +62,7 @@ export class CandleChart {
       crosshair: { mode: library.CrosshairMode.Normal },
       localization: { timeFormatter: (time) => barTime(time, this.#step) },
       handleScale: { axisPressedMouseMove: true },
+      handleScroll: { vertTouchDrag: false }, // a finger that moves up or down scrolls the page
     });
     this.#candles = this.#chart.addSeries(library.CandlestickSeries, {
       autoscaleInfoProvider: (own) => this.#scale(own()), priceLineStyle: 2,

@@ -11,6 +11,8 @@ export class HttpError extends Error {
 }
 
 const TIMEOUT_MS = 20_000;
+/** Unix seconds behind everything. */
+const FOREVER_S = 4_000_000_000;
 
 /** Called when the engine wants a log-in. */
 let refused = () => {};
@@ -19,7 +21,12 @@ export function onUnauthorized(callback) {
 }
 
 /** JSON of a path. HttpError for what the engine refuses, with status 0 when it does not answer. */
-export async function ask(path, { method = "GET", body, signal } = {}) {
+export async function ask(path, options) {
+  return (await askWhole(path, options)).json;
+}
+
+/** The same with the answer's headers: {json, headers}. */
+async function askWhole(path, { method = "GET", body, signal } = {}) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   const options = {
     method, signal: signal ? AbortSignal.any([signal, limit]) : limit, credentials: "same-origin",
@@ -33,11 +40,19 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
     if (signal?.aborted) throw error;
     throw new HttpError(0, "no_answer", "the engine does not answer");
   }
-  if (answer.ok) return text ? JSON.parse(text) : null;
+  if (answer.ok) return { json: text ? read(text) : null, headers: answer.headers };
   const told = errorOf(text);
   if (answer.status === 401 && !path.includes("/auth/")) refused();
   const retryAfterMs = 1e3 * Number(answer.headers.get("Retry-After") ?? 0);
   throw new HttpError(answer.status, told.code, told.message, retryAfterMs || 0);
+}
+
+function read(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new HttpError(0, "no_answer", "what answers is not the engine");
+  }
 }
 
 function errorOf(text) {
@@ -58,15 +73,29 @@ export const waited = (ms, signal) =>
     });
   });
 
+/** Whether the same question may be answered later. */
+export function passes(error) {
+  return ![400, 401, 403, 404].includes(error.status);
+}
+
+/** What `work` gives; undefined when the engine refuses it or does not answer, of which `failed` hears. */
+export async function attempt(work, failed = () => {}) {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof HttpError)) throw error;
+    failed(error);
+    return undefined;
+  }
+}
+
 /** `work` again and again until it works, with growing pauses. `told(error)` hears of each failure. */
 export async function persist(work, { signal, told = () => {} }) {
   for (let pause = 250; ; pause = Math.min(2 * pause, 5_000)) {
     try {
       return await work();
     } catch (error) {
-      if (signal?.aborted || !(error instanceof HttpError) || [400, 401, 403, 404].includes(error.status)) {
-        throw error;
-      }
+      if (signal?.aborted || !(error instanceof HttpError) || !passes(error)) throw error;
       told(error);
       await waited(Math.max(pause, error.retryAfterMs), signal);
     }
@@ -91,20 +120,22 @@ export async function gaps(symbol, fromS, options) {
   return (await ask(`/api/v1/gaps?${of}from=${Math.floor(fromS)}&limit=1000`, options)).gaps;
 }
 
-/** The newest bars from `fromS` on, with `trade_count`. */
+/** The newest bars from `fromS` on, and the highest trade id in the last of them; 0 where that is not known. */
 export async function bars(symbol, resolution, fromS, options) {
-  return (await ask(`${symbolPath(symbol)}/bars?resolution=${resolution}&from=${fromS}`, options)).bars;
-}
-
-/** The first trade in [fromS, toS), or undefined. */
-export async function firstTick(symbol, fromS, toS, options) {
-  return (await ask(`${symbolPath(symbol)}/ticks?from=${fromS}&to=${toS}&limit=1`, options)).ticks[0];
+  const path = `${symbolPath(symbol)}/bars?resolution=${resolution}&from=${fromS}`;
+  const { json, headers } = await askWhole(path, options);
+  return { bars: json.bars, lastId: Number(headers.get("Last-Trade-Id") ?? 0) };
 }
 
 /** UDF: the newest `countback` candles before `toS`, ascending; [] where history begins. */
 export async function history(symbol, udf, toS, countback, options) {
   // `from` would make the answer longer, down to there.
   return candlesOf(await ask(`${historyPath(symbol, udf, toS, toS)}&countback=${countback}`, options));
+}
+
+/** UDF: the newest `count` candles, the running one last. No clock is asked: this one may be wrong. */
+export async function newest(symbol, udf, count, options) {
+  return history(symbol, udf, FOREVER_S, count, options);
 }
 
 /** UDF: all candles of [fromS, toS). */

@@ -21,6 +21,7 @@ export class LineChart {
     this.#colour = colours();
     this.#canvas = document.createElement("canvas");
     this.#canvas.className = "pane";
+    this.#canvas.ariaHidden = "true";
     this.#canvas.style.width = this.#canvas.style.height = "100%";
     container.prepend(this.#canvas);
     new ResizeObserver(() => this.#paint()).observe(container);

@@ -1,6 +1,6 @@
 // The candles of the symbol that is shown: history by UDF, the running one from the feed, and healing.
 
-import { BEGUN, Candles, LATE, lastIdOf, NONE } from "./candles.js";
+import { BEGUN, Candles, LATE, NONE } from "./candles.js";
 import * as http from "./http.js";
 import { spansOf } from "./spans.js";
 
@@ -32,7 +32,6 @@ export class Market {
   #timers = new Map();
   #settledMs = 0;
   #settling = false;
-  #first = { slot: 0, id: 0 };
   #older = false;
   #handled = new Map();
   #gapsKnown = false;
@@ -55,17 +54,11 @@ export class Market {
     Object.assign(this, { symbol, resolution, gaps: [] });
     this.candles = new Candles(resolution.step, symbol.quantity_precision);
     this.#settling = this.#older = this.#gapsKnown = false;
-    this.#first = { slot: 0, id: 0 };
     this.#handled.clear();
     const tick = Number(symbol.tick_size) || 10 ** -symbol.price_precision;
     this.#chart.open({ digits: symbol.price_precision, tick, step: resolution.step });
     this.#told.wait("Loading candles");
-    await this.#guard(signal, async () => {
-      await this.#load(signal);
-      this.#told.wait(this.candles.bars.length ? "" : "No trades yet");
-      this.#guard(signal, () => this.#readGaps(signal));
-      await this.#settle(signal);
-    });
+    await this.#guard(signal, () => this.#read(signal));
   }
 
   /** One live trade of this symbol. Draws nothing. */
@@ -76,6 +69,7 @@ export class Market {
     if (outcome === BEGUN) {
       this.#soon("settle", CLOSED_MS, (signal) => this.#settle(signal));
       if (this.candles.bars.length === 1) this.#told.wait("");
+      if (this.candles.bars.length >= BARS_MAX + PAGE) this.candles.trim(BARS_MAX);
     }
     this.#frames.want("candles");
   }
@@ -87,13 +81,7 @@ export class Market {
 
   /** After a break: whatever may have happened meanwhile is read again. */
   refresh() {
-    if (!this.symbol) return;
-    this.#soon("refresh", 0, async (signal) => {
-      await this.#load(signal);
-      this.#told.wait(this.candles.bars.length ? "" : "No trades yet");
-      this.#guard(signal, () => this.#readGaps(signal));
-      await this.#settle(signal);
-    });
+    if (this.symbol) this.#soon("refresh", 0, (signal) => this.#read(signal));
   }
 
   /** Once a second. */
@@ -142,11 +130,18 @@ export class Market {
     this.#timers.set(name, setTimeout(run, Math.max(ms, pause)));
   }
 
+  /** History, then what is missing of it, then the running candle. */
+  async #read(signal) {
+    await this.#load(signal);
+    this.#told.wait(this.candles.bars.length ? "" : "No trades yet");
+    this.#guard(signal, () => this.#readGaps(signal));
+    await this.#settle(signal);
+  }
+
   async #load(signal) {
     const { symbol, resolution, candles } = this;
     const count = Math.min(Math.max(FIRST, candles.bars.length), 2_000);
-    const toS = this.#told.nowMs() / 1e3 + 2 * resolution.step;
-    const ask = () => http.history(symbol.symbol, resolution.udf, toS, count, { signal });
+    const ask = () => http.newest(symbol.symbol, resolution.udf, count, { signal });
     const told = (error) => this.candles.bars.length || this.#told.wait(error.message);
     const bars = await http.persist(ask, { signal, told });
     if (bars.length) candles.replace(bars, bars[0].time, Infinity);
@@ -178,26 +173,21 @@ export class Market {
     const { symbol, resolution } = this, { step } = resolution;
     const nowS = this.#told.nowMs() / 1e3;
     const since = candles.bars.at(-3)?.time ?? Math.floor(nowS / step) * step;
-    const bars = await http.bars(symbol.symbol, resolution.name, since, { signal });
-    const newestId = candles.waitingId || candles.lastId;
+    const { bars, lastId } = await http.bars(symbol.symbol, resolution.name, since, { signal });
     const newest = bars.at(-1);
     if (!newest) return;
-    if (this.#first.slot !== newest.time) {
-      const tick = await http.firstTick(symbol.symbol, newest.time, newest.time + step, { signal });
-      this.#first = { slot: newest.time, id: tick?.id ?? 0 };
-    }
     for (const bar of bars) {
       if (bar !== newest && !same(candles.at(bar.time), bar)) candles.merge([plain(bar)]);
     }
     if (candles.last && newest.time < candles.last.time) candles.merge([plain(newest)]);
-    else candles.base(plain(newest), lastIdOf(this.#first.id, newest.trade_count, newestId));
+    else candles.base(plain(newest), lastId);
   }
 
   /** What is missing of this symbol; candles of gaps that were closed meanwhile are read again. */
   async #readGaps(signal) {
     const { symbol, candles } = this;
-    const oldest = candles.bars[0]?.time ?? 0;
-    const fromS = Math.max(oldest, this.#told.nowMs() / 1e3 - GAPS_BACK_S);
+    const oldest = candles.bars[0]?.time ?? 0, newest = candles.last?.time ?? this.#told.nowMs() / 1e3;
+    const fromS = Math.max(oldest, newest - GAPS_BACK_S);
     const gaps = await http.persist(() => http.gaps(symbol.symbol, fromS, { signal }), { signal });
     this.gaps = gaps;
     this.#frames.want("gaps");

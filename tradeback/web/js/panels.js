@@ -1,5 +1,6 @@
 // What stands beside the chart: Enigma's gauge, Fibonacci levels, events.
 
+import { byId, made, put } from "./dom.js";
 import { clock, duration, fixed, grouped, percent, whole } from "./numbers.js";
 
 /** The retracement convention: 0 is the high, 100 the low. The engine's own formula, in the same order. */
@@ -11,13 +12,6 @@ export function levelsOf({ ath, atl }) {
 }
 
 const SVG = "http://www.w3.org/2000/svg";
-const byId = (id) => document.getElementById(id);
-
-function put(id, text) {
-  const element = byId(id);
-  if (element.textContent !== text) element.textContent = text;
-}
-
 export class EnigmaPanel {
   #value = byId("gauge-value");
   #needle = byId("gauge-needle");
@@ -39,8 +33,7 @@ export class EnigmaPanel {
       for (let at = 0; at < 3; at++) row.insertCell().textContent = at ? "–" : `${name} %`;
       this.#rows.set(name, row);
     }
-    this.#here = document.createElement("tr");
-    this.#here.className = "here";
+    this.#here = made("tr", "here");
     for (let at = 0; at < 3; at++) this.#here.insertCell();
   }
 
@@ -72,10 +65,9 @@ export class EnigmaPanel {
       return;
     }
     for (const level of levels) {
-      const row = this.#rows.get(level.name), text = fixed(level.price, digits);
-      if (row.cells[1].textContent !== text) row.cells[1].textContent = text;
-      const away = percent(level.price / price - 1, 1);
-      if (row.cells[2].textContent !== away) row.cells[2].textContent = away;
+      const [, at, away] = this.#rows.get(level.name).cells;
+      put(at, fixed(level.price, digits));
+      put(away, percent(level.price / price - 1, 1));
     }
     const place = levels.filter((level) => level.price >= price).length;
     if (place !== this.#place) {
@@ -83,11 +75,9 @@ export class EnigmaPanel {
       const behind = levels[place];
       this.#body.insertBefore(this.#here, behind ? this.#rows.get(behind.name) : null);
     }
-    const text = fixed(price, digits);
-    if (this.#here.cells[1].textContent !== text) {
-      this.#here.cells[0].textContent = "now";
-      this.#here.cells[1].textContent = text;
-    }
+    const [name, at] = this.#here.cells;
+    put(name, "now");
+    put(at, fixed(price, digits));
   }
 }
 
@@ -101,13 +91,14 @@ export class EventPanel {
   add(key, ms, text, look = "") {
     let item = this.#items.get(key);
     if (!item) {
-      item = document.createElement("li");
-      item.append(document.createElement("time"), document.createElement("span"));
+      item = made("li");
+      item.append(made("time"), made("span"));
       this.#items.set(key, item);
     }
     const [time, words] = item.children;
     item.dataset.ms = ms;
     time.textContent = clock(ms);
+    time.dateTime = new Date(ms).toISOString();
     words.textContent = text;
     words.className = look;
     const behind = [...this.#list.children].find((other) => other !== item && Number(other.dataset.ms) <= ms);

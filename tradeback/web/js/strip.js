@@ -1,16 +1,18 @@
 // The strip under the head: how the feed is, once a second.
 
+import { byId, put } from "./dom.js";
 import { between, ClockBound, lineState, Recent } from "./measure.js";
 import { clock, compact, duration, grouped, span, whole } from "./numbers.js";
 
-const byId = (id) => document.getElementById(id);
 export const KEPT = 300;
+/** Figures that nobody has confirmed for so long are old, and are said to be. */
+const OLD_MS = 4_000;
 
 function cell(id, value, unit, below, state = "") {
   const element = byId(id);
   const set = (query, text) => {
     const found = element.querySelector(query);
-    if (found && found.textContent !== text) found.textContent = text;
+    if (found) put(found, text);
   };
   if (value !== null) set("b", value);
   if (unit !== null) set("i", unit);
@@ -24,11 +26,11 @@ function bound(errorUs) {
 }
 
 /** A latency that two clocks told: it is not below zero, and not known better than the bound. */
-function hop(id, { p50Us, p99Us, errorUs }, more = "") {
+function hop(id, { p50Us, p99Us, errorUs }) {
   if (p50Us === null) return cell(id, "–", "", errorUs === null ? "" : bound(errorUs));
   const unsure = errorUs !== null && p50Us < errorUs;
   const [value, unit] = span(unsure ? Math.max(0, p50Us) + errorUs : p50Us);
-  const below = `p99 ${duration(Math.max(0, p99Us))}, ${bound(errorUs)}${more}`;
+  const below = `p99 ${duration(Math.max(0, p99Us))}, ${bound(errorUs)}`;
   cell(id, `${unsure ? "< " : ""}${value}`, unit, below);
 }
 
@@ -42,6 +44,8 @@ export class Strip {
   #sentAwaitsFrame = NaN;
   #frames;
   #toDraw = null;
+  #takenMs = NaN;
+  #takenAt = NaN;
 
   constructor(frames) {
     this.#frames = frames;
@@ -83,8 +87,22 @@ export class Strip {
     });
     if (this.points.length > KEPT) this.points.shift();
     this.#toDraw = [stats, told, page];
+    this.#takenMs = performance.now();
+    this.#takenAt = stats.timestamp;
     this.#frames.want("strip");
     return told;
+  }
+
+  /** How long ago the figures were those of the engine, ms; null before the first ones. */
+  get ageMs() {
+    return Number.isNaN(this.#takenMs) ? null : performance.now() - this.#takenMs;
+  }
+
+  /** Once a second: old figures are grey, with the time of which they are. */
+  sweep() {
+    const old = this.ageMs !== null && this.ageMs > OLD_MS;
+    byId("strip").dataset.old = String(old);
+    if (old) put(byId("s-rate").querySelector(".sub"), `as of ${clock(this.#takenAt)}`);
   }
 
   #page() {
@@ -102,7 +120,7 @@ export class Strip {
     const [value, unit] = span(told.engine.p50Us);
     cell("s-engine", value, unit, told.engine.p99Us === null ? "" : `p99 ${duration(told.engine.p99Us)}, one clock`);
     hop("s-page", page);
-    byId("s-page").title = page.drawnUs === null ? "" : `Drawn ${duration(Math.max(0, page.drawnUs))} after it was sent (p50)`;
+    put("drawn", page.drawnUs === null ? "" : `, drawn after ${duration(Math.max(0, page.drawnUs))}`);
     this.#drawLines(stats.lines);
     this.#drawGaps(stats.gaps);
     this.#drawComplete(stats.symbol);
@@ -114,6 +132,7 @@ export class Strip {
       const streams = lines[lamp.dataset.line] ?? [], state = lineState(streams);
       lamp.dataset.state = state;
       lamp.title = streams.map((stream) => `${stream.stream}: ${stream.state}`).join("\n");
+      lamp.role = "img";
       lamp.ariaLabel = `line ${lamp.dataset.line.toUpperCase()} ${state}`;
       if (state === "down" || state === "degraded") words.push(`${lamp.dataset.line.toUpperCase()} ${state}`);
     }
