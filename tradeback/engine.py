@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradeback import kernel_cache
-from tradeback.api.access import Access, token_hash_of
+from tradeback.api.access import Access, owner_of
 from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
 from tradeback.api.gate import SocketGate
@@ -116,7 +116,7 @@ class Engine:
             context.reported = self._hub.series.others
             context.collectors.append(self._hub)
         context.access = access = make_access(self.config, self.clock, feed, opened.accounts, self._log)
-        context.session_of = token_hash_of
+        context.owner_of = owner_of
         context.collectors += [access, access.attendance]
         if self._hub is not None:
             access.tell_workers = self._hub.tell_workers

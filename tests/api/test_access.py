@@ -149,7 +149,17 @@ async def test_rate_limits_per_client_and_group(tmp_path: Path) -> None:
             assert (await raw(http, "GET", "/health/live"))[0] == 200, "whoever watches is never refused"
         statuses = [(await raw(http, "POST", f"{WATCH}/NOPE"))[0] for _ in range(6)]
         assert statuses[-1] == 429
-        assert (await raw(world.jar(), "GET", WATCH))[0] == 429, "sessions are made at the rate of writes"
+        assert (await raw(world.jar(), "GET", WATCH))[0] == 429, "to make a session is a change, too"
+        world.clock.move(3_600)
+        made = [(await raw(world.jar(), "GET", WATCH))[0] for _ in range(4)]
+        assert made == [200] * 4
+        world.clock.move(4)
+        kept = world.jar()
+        assert (await raw(kept, "GET", WATCH))[0] == 429, "and one that is kept for long"
+        world.clock.move(10)
+        assert [(await raw(kept, "GET", WATCH))[0] for _ in range(8)] == [200] * 8, (
+            "who has one needs no other"
+        )
 
 
 async def test_a_header_that_nobody_trusts_makes_no_other_client(tmp_path: Path) -> None:
@@ -274,6 +284,23 @@ async def test_a_restricted_socket(tmp_path: Path) -> None:
             assert (await text(ws))["code"] == "forbidden_symbol"
             (client,) = world.feed.clients
             assert client.interest == {1, 2}
+            refused = await say(ws, {"type": "unsubscribe", "symbols": ["SOLUSDT"]})
+            assert refused["code"] == "forbidden_symbol"
+            gone = await say(ws, {"type": "unsubscribe", "symbols": "*"})
+            assert set(gone["symbols"]) == {"BTCUSDT", "ETHUSDT"}, "the others' names are not told"
+            assert client.interest == set()
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_socket_that_may_see_nothing_is_answered(tmp_path: Path, version: str) -> None:
+    async with guarded(tmp_path) as world:
+        await world.user("bob", frozenset({"NOPEUSDT"}))
+        http = await world.logged_in("bob")
+        async with world.connect(token_of(http), subprotocols=[f"tradeback.{version}"]) as ws:
+            answer = await subscribe(ws, "*", channels=["trades", "enigma"])
+            assert (answer["type"], answer["symbols"]) == ("subscribed", {})
+            world.trade((1, 100.0, 1.0))
+            assert (await say(ws, {"type": "ping"}))["type"] == "pong"
 
 
 async def test_a_list_that_is_changed_ends_the_sessions(tmp_path: Path) -> None:

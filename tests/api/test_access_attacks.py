@@ -1,6 +1,7 @@
 """What attackers send: traversal, injected headers and log lines, slow heads, crowds of idle connections."""
 
 import asyncio
+import itertools
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -12,8 +13,9 @@ import pytest
 
 from tests.api.access_world import LOGIN, SECRET, AccessWorld, ask, guarded, token_of
 from tests.feed.harness import subscribe
+from tradeback.api.page import SECURITY_HEADERS
 from tradeback.feed import front
-from tradeback.model.config import AuthConfig
+from tradeback.model.config import AuthConfig, ServerConfig
 from tradeback.model.limits import HEAD_BYTES_MAX, URL_BYTES_MAX
 
 WAIT_S = 60
@@ -153,6 +155,57 @@ async def test_slow_heads_are_cut_and_delay_nobody(tmp_path: Path) -> None:
         assert world.front.refused == 50
         for _, writer in slow:
             writer.transport.abort()
+
+
+async def test_later_heads_of_a_connection_have_no_more_time_than_the_first(tmp_path: Path) -> None:
+    """Kept alive it could drip for ever."""
+    async with guarded(tmp_path, server=ServerConfig(read_timeout_s=0.3)) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.front.port)
+        for _ in range(2):  # between two requests there is time
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b'{"status":"ok"}')
+        reading = asyncio.create_task(reader.read())
+        async with asyncio.timeout(WAIT_S):
+            writer.write(b"GET /health/live HTTP/1.1\r\n")
+            for byte in itertools.cycle(b"X: a\r\n"):
+                if reading.done():
+                    break
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.01)
+            answer = await reading
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"request_timeout" in answer
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (get("/udf/history?symbol=" + "a" * URL_BYTES_MAX), 414),
+        (get("/udf/history?symbol=a", "X: " + "a" * HEAD_BYTES_MAX), 431),
+        (get("/udf/config", " folded: a"), 400),
+        (get("/udf/nowhere"), 404),
+    ],
+)
+async def test_errors_of_the_datafeed_have_its_shape_wherever_they_are_found(
+    world: AccessWorld, data: bytes, status: int
+) -> None:
+    answer = await send(world, data)
+    assert int(answer.split(b" ", 2)[1]) == status
+    said = orjson.loads(answer.partition(b"\r\n\r\n")[2])
+    assert said["s"] == "error"
+    assert said["errmsg"]
+
+
+@pytest.mark.parametrize("data", [get("/" + "a" * URL_BYTES_MAX), b"\x00" * 100, get("/health/live")])
+async def test_refusals_of_the_port_are_protected_like_every_answer(world: AccessWorld, data: bytes) -> None:
+    head = (await send(world, data)).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    held = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+    for name in ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Resource-Policy"):
+        assert held[name.lower()] == SECURITY_HEADERS[name]
+    assert held["server"] == "tradeback"
+    assert held["content-type"] == "application/json; charset=utf-8"
 
 
 async def test_thousands_of_idle_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,38 @@ async def test_the_token_works_as_bearer_and_goes_before_the_cookie(world: Acces
     assert (await ask(alice, "GET", SESSION, headers={"Authorization": "Basic x"}))[1]["username"] == "alice"
 
 
+async def test_a_token_that_is_named_must_be_a_session(
+    world: AccessWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody needs one (auth.mode open): its sender would think that it works."""
+    http = await world.logged_in()
+    token = token_of(http)
+    named, shown = {"Authorization": f"Bearer {token}"}, {"Cookie": f"session_token={token}"}
+    assert (await ask(world.jar(), "GET", "/api/v1/symbols", headers=named))[0] == 200
+    assert (await ask(http, "POST", LOGOUT))[0] == 204
+    async with world.jar().get("/api/v1/symbols", headers=named) as answer:
+        assert answer.status == 401
+        assert "invalid_token" in answer.headers["WWW-Authenticate"]
+        assert (await answer.json())["error"]["code"] == "unauthorized"
+    async with world.jar().get("/udf/config", headers=named) as answer:
+        assert (answer.status, (await answer.json())["s"]) == (401, "error")
+    assert (await ask(world.jar(), "GET", "/api/v1/symbols", headers=shown))[0] == 200, "an old cookie"
+    for path in ("/health/live", "/"):
+        async with world.jar().get(path, headers=named) as answer:
+            assert answer.status == 200, path
+    good = {"username": "alice", "password": SECRET}
+    assert (await ask(world.jar(), "POST", LOGIN, json=good, headers=named))[0] == 200
+    assert (await ask(world.jar(), "POST", LOGOUT, headers=named))[0] == 204
+
+    async def away(*values: Any) -> Any:
+        raise StoreError("away")
+
+    monkeypatch.setattr(world.registry, "_read", away)
+    world.clock.move(2)
+    assert (await ask(world.jar(), "GET", "/api/v1/symbols", headers=named))[0] == 503
+    assert (await ask(world.jar(), "GET", "/api/v1/symbols", headers=shown))[0] == 200
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,6 +1,8 @@
 """api.bars: windows equal what the store would answer, come from memory, and follow repairs and klines."""
 
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,15 @@ async def test_what_was_read_once_is_answered_from_memory(served: World) -> None
     assert moved.tag() != first.tag()
     assert times(moved)[-1] == BEGIN_S + 60_000
     assert reader.reads <= reads + 1, "only the bar that has closed"
+
+
+def test_no_other_process_gives_the_tag_of_this_one_to_other_bars() -> None:
+    """Engine and recorder answer the same addresses, and both are started again."""
+    code = "from tradeback.api.bar_cache import Held; print(Held(0).serial)"
+    begun = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True) for _ in range(2)]
+    serials = {int(each.stdout) for each in begun}
+    assert len(serials) == 2
+    assert bar_cache.Held(0).serial not in serials
 
 
 async def test_the_running_bar_is_always_fresh(served: World) -> None:

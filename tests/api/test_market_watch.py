@@ -81,9 +81,54 @@ async def test_a_full_watch(world: AccessWorld) -> None:
     assert (await ask(http, "POST", f"{WATCH}/BTCUSDT"))[0] == 200
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", WATCH), ("POST", WATCH), ("GET", f"{WATCH}/BTCUSDT")])
+@pytest.mark.parametrize(("method", "path"), [("PATCH", WATCH), ("POST", WATCH), ("GET", f"{WATCH}/BTCUSDT")])
 async def test_other_methods(world: AccessWorld, method: str, path: str) -> None:
     assert (await ask(world.jar(), method, path))[0] == 405
+
+
+async def test_arranging_it(world: AccessWorld) -> None:
+    http = world.jar()
+
+    async def put(*symbols: str) -> tuple[int, Any]:
+        return await ask(http, "PUT", WATCH, json={"symbols": list(symbols)})
+
+    assert await put("solusdt", "BTCUSDT") == (200, {"symbols": ["SOLUSDT", "BTCUSDT"]})
+    assert await put("BTCUSDT", "SOLUSDT", "btcusdt") == (200, {"symbols": ["BTCUSDT", "SOLUSDT"]})
+    assert await ask(http, "POST", f"{WATCH}/ETHUSDT") == (
+        201,
+        {"symbols": ["BTCUSDT", "SOLUSDT", "ETHUSDT"]},
+    )
+    assert await put("ETHUSDT", "BTCUSDT") == (200, {"symbols": ["ETHUSDT", "BTCUSDT"]})
+    status, told = await put("ETHUSDT", "NOPE")
+    assert (status, told["error"]["code"]) == (404, "unknown_symbol")
+    world.access.watch.symbols_max = 2
+    status, told = await put("ETHUSDT", "BTCUSDT", "SOLUSDT")
+    assert (status, told["error"]["code"]) == (409, "watch_full")
+    assert await ask(http, "GET", WATCH) == (200, {"symbols": ["ETHUSDT", "BTCUSDT"]}), "refused as a whole"
+    async with world.connect(token_of(http)) as ws:
+        assert [(await watched(ws))["symbol"] for _ in range(2)] == ["ETHUSDT", "BTCUSDT"]
+        assert (await put("SOLUSDT", "BTCUSDT"))[0] == 200
+        told = [await text(ws) for _ in range(2)]
+        assert {each["type"] for each in told} == {"unsubscribed", "auto_subscribe"}
+    assert await put() == (200, {"symbols": []})
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"symbols":"BTCUSDT"}', b'{"symbols":[1]}', b'{"symbols":[],"x":1}']
+)
+async def test_a_body_that_is_no_watch(world: AccessWorld, body: bytes) -> None:
+    status, told = await ask(world.jar(), "PUT", WATCH, data=body)
+    assert (status, told["error"]["code"]) == (400, "bad_request")
+
+
+async def test_what_a_session_may_not_see_it_cannot_arrange(world: AccessWorld) -> None:
+    await world.user()
+    whole, narrow = await world.logged_in(), await world.logged_in(symbols=["ETHUSDT", "SOLUSDT"])
+    await ask(whole, "PUT", WATCH, json={"symbols": ["BTCUSDT", "ETHUSDT"]})
+    assert await ask(narrow, "GET", WATCH) == (200, {"symbols": ["ETHUSDT"]})
+    assert (await ask(narrow, "PUT", WATCH, json={"symbols": ["BTCUSDT"]}))[0] == 403
+    assert await ask(narrow, "PUT", WATCH, json={"symbols": ["SOLUSDT"]}) == (200, {"symbols": ["SOLUSDT"]})
+    assert await ask(whole, "GET", WATCH) == (200, {"symbols": ["SOLUSDT", "BTCUSDT"]})
 
 
 async def test_a_users_watch_is_the_same_everywhere_and_adopts_the_anonymous_one(

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -40,6 +41,34 @@ async def test_every_route_is_described_by_its_handler(served: World) -> None:
     assert undescribed == []
 
 
+async def test_every_answer_that_is_the_same_is_documented(served: World) -> None:
+    """Whoever sends back an ETag gets 304 without a body, and may read that in the document."""
+    served.publish(trades([BEGIN_S + 20 * number for number in range(90)]))
+    described = document(make_app(served.context))["paths"]
+    queries = {
+        "/udf/symbols": "symbol=BTCUSDT",
+        "/udf/history": f"symbol=BTCUSDT&resolution=1&from={BEGIN_S + 60}&to={BEGIN_S + 600}",
+        "/api/v1/symbols/{symbol}/ticks": f"from={BEGIN_S}",
+    }
+    tagged = set()
+    async with aiohttp.ClientSession() as http:
+        for path, methods in described.items():
+            if "get" not in methods or path == "/api/v1/ws":
+                continue
+            url = f"{served.http}{path.replace('{symbol}', 'BTCUSDT')}?{queries.get(path, '')}"
+            async with http.get(url) as answer:
+                tag = answer.headers.get("ETag")
+            documented = "304" in methods["get"]["responses"]
+            assert (tag is not None) <= documented, path
+            if tag is None:
+                continue
+            tagged.add(path)
+            async with http.get(url, headers={"If-None-Match": tag}) as answer:
+                assert (answer.status, await answer.read()) == (304, b""), path
+                assert answer.headers["ETag"] == tag
+    assert tagged >= {*queries, "/", "/api/v1/symbols", "/api/v1/symbols/{symbol}/bars", "/udf/config"}
+
+
 async def test_ids_are_unique_and_shapes_exist(served: World) -> None:
     status, made = await get(served, DOCUMENT_PATH)
     assert status == 200
@@ -51,8 +80,6 @@ async def test_ids_are_unique_and_shapes_exist(served: World) -> None:
 
 
 async def test_the_page_is_readable_and_asks_nobody(served: World) -> None:
-    import aiohttp
-
     async with aiohttp.ClientSession() as http:
         async with http.get(served.http + DOCS_PATH) as answer:
             assert answer.status == 200

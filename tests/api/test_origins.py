@@ -57,6 +57,8 @@ def test_a_client_of_ipv6_is_its_64() -> None:
     assert Peer("2001:db8::1", False, "").key == Peer("2001:db8::ffff:1", False, "").key == "2001:db8::/64"
     assert Peer("2001:db8:0:1::1", False, "").key != Peer("2001:db8::1", False, "").key
     assert Peer("192.0.2.1", False, "").key == "192.0.2.1"
+    assert Peer("::ffff:192.0.2.1", False, "").key == "192.0.2.1", "else all of IPv4 were one client"
+    assert Peer("fe80::1%eth0", False, "").key == "fe80::/64"
     assert Peer("", False, "").key == ""
 
 

@@ -10,18 +10,14 @@ import pytest
 
 from tests.api.history_world import BEGIN_S, BTC, trades
 from tests.api.test_gaps import Source
-from tests.feed.harness import World, text
-from tests.stores.accounts_world import Notes
+from tests.feed.harness import World
+from tradeback.api import price_at
 from tradeback.api import settlement as module
-from tradeback.api.access import token_hash_of
 from tradeback.api.errors import ApiError
-from tradeback.api.gate import SocketGate
 from tradeback.api.settlement import SettlementDesk
 from tradeback.derive.completeness_gap import OPEN
-from tradeback.model.errors import StoreError
+from tradeback.model.errors import StoreError, TapeError
 from tradeback.model.record import REPAIRED
-from tradeback.serving import make_access
-from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.settlements_sqlite import SettlementsSqlite
 
 ME = "my session"
@@ -205,7 +201,8 @@ async def test_many_of_one_time_are_settled_together_and_each_owner_is_told(mark
     assert [one.id for one in mine] == [ids[1]]
 
 
-async def test_a_restart_goes_on_waiting(market: Market) -> None:
+async def test_a_restart_goes_on_waiting_and_settles_nothing_before_the_repair(market: Market) -> None:
+    """The time passes while the engine is away: its trades are missing, until they are fetched."""
     market.trade(1, 10)
     asked, _ = await market.desk.take(ME, BTC, at_ms(5))
     await market.desk.stop()
@@ -213,12 +210,22 @@ async def test_a_restart_goes_on_waiting(market: Market) -> None:
     market.store = SettlementsSqlite(market.path)
     market.desk = SettlementDesk(market.running.context, market.store, market.push)
     await market.desk.restore()
-    market.trade(9, 11)
+    market.trade(9, 13)
+    market.sweep(BEGIN_S + 20)
+    await market.step()
+    assert await market.status(asked.id) == "waiting"
+    repaired = trades([BEGIN_S + 4, BEGIN_S + 7], first_id=11)
+    repaired["flags"] = REPAIRED
+    market.source.publish(repaired)
+    market.sweep(BEGIN_S + 21)
     market.desk.start()
     async with asyncio.timeout(30):
         while await market.status(asked.id) == "waiting":
             await asyncio.sleep(0.01)
-    assert [session for session, _ in market.told] == [ME]
+    found = await market.desk.find(asked.id)
+    assert found is not None
+    assert (found.status, found.trade_id) == ("settled", 11)
+    assert [owner for owner, _ in market.told] == [ME]
 
 
 async def test_a_store_that_refuses_loses_nothing(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +260,7 @@ async def test_there_are_bounds(market: Market, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ApiError, match="too many") as refused:
         await market.desk.take(ME, BTC, at_ms(200))
     assert refused.value.status == 429
+    assert int(refused.value.headers["Retry-After"]) > 0
     await market.desk.take("other", BTC, at_ms(1))
     await market.desk.take("another", BTC, at_ms(1))
     with pytest.raises(ApiError, match="too many"):
@@ -270,7 +278,7 @@ async def call(market: Market, method: str, path: str, **more: Any) -> tuple[int
 
 
 async def test_over_http(market: Market) -> None:
-    market.running.context.session_of = lambda request: request.headers.get("X-Test-Session")
+    market.running.context.owner_of = lambda request: request.headers.get("X-Test-Session")
     mine = {"X-Test-Session": ME}
     market.trade(1, 10)
     body = {"symbol": "btcusdt", "time": at_ms(5)}
@@ -314,41 +322,52 @@ async def test_bad_bodies_are_named(market: Market, body: bytes, status: int, wo
     assert words in answer["error"]["message"]
 
 
-async def test_the_callers_socket_hears_of_it(market: Market, tmp_path: Path) -> None:
-    """The session that asking makes (auth.mode open) is that of the socket opened with its cookie."""
-    registry = RegistrySqlite(tmp_path / "registry.sqlite")
-    context, feed = market.running.context, market.running.feed
-    access = make_access(context.config, market.clock, feed, registry, Notes())
-    context.access, context.session_of = access, token_hash_of
-    market.running.front.gate = SocketGate(access)
-    market.desk.push = access.push
-    access.attendance.start()
+async def test_those_that_wait_for_a_repair_keep_nobody_else_waiting(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many look ready and are not; the one that is comes to its turn all the same."""
+    monkeypatch.setattr(module, "LOOKED_AT_PER_STEP", 2)
+    monkeypatch.setattr(module, "AGAIN_S", 0.0)
     market.trade(1, 10)
-    try:
-        body = {"symbol": "BTCUSDT", "time": at_ms(5)}
-        jar = aiohttp.CookieJar(unsafe=True)
-        async with aiohttp.ClientSession(market.running.http, cookie_jar=jar) as http:
-            async with http.post(PATH, json=body) as answer:
-                assert answer.status == 201
-                made = await answer.json()
-            cookies = "; ".join(f"{cookie.key}={cookie.value}" for cookie in jar)
-            async with (
-                market.running.connect(additional_headers={"Cookie": cookies}) as mine,
-                market.running.connect() as other,
-            ):
-                market.trade(9, 11)
-                await market.step()
-                message = await text(mine)
-                assert message["type"] == "settlement"
-                assert message["data"]["id"] == made["id"]
-                assert message["data"]["status"] == "settled"
-                await other.send('{"type":"ping"}')
-                assert (await text(other))["type"] == "pong", "nobody else hears of it"
-            async with http.get(PATH) as answer:
-                assert [one["id"] for one in (await answer.json())["settlements"]] == [made["id"]]
-    finally:
-        await access.attendance.stop()
-        registry.close()
+    market.trade(60, 12)
+    market.sweep(BEGIN_S + 70)
+    for second in range(5, 15):
+        await market.desk.take(ME, BTC, at_ms(second))
+    asked, _ = await market.desk.take(ME, BTC, at_ms(65))
+    market.trade(80, 13)
+    for _ in range(6):
+        await market.desk._step()
+    assert await market.status(asked.id) == "settled"
+    assert len(market.desk._waiting) == 10
+
+
+async def test_a_range_that_cannot_be_read_is_nobody_elses_trouble(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market.trade(1, 10)
+    market.trade(6, 11)
+    torn = at_ms(2)
+
+    async def torn_price_at(context: Any, symbol: Any, wanted_ms: int) -> Any:
+        if wanted_ms == torn:
+            raise TapeError("record 5 in /folder/tape is damaged")
+        return await price_at.price_at(context, symbol, wanted_ms)
+
+    monkeypatch.setattr(module, "price_at", torn_price_at)
+    market.clock.now_s += 60
+    damaged, _ = await market.desk.take(ME, BTC, torn)
+    assert damaged.status == "waiting"
+    good, _ = await market.desk.take(ME, BTC, at_ms(5))
+    assert good.status == "settled"
+    await market.step()
+    assert await market.status(damaged.id) == "waiting"
+    market.clock.now_s += module.WAIT_S + 1
+    await market.step()
+    found = await market.desk.find(damaged.id)
+    assert found is not None
+    assert (found.status, found.price) == ("incomplete", None)
+    assert "cannot be read" in (found.reason or "")
+    assert "/folder" not in (found.reason or "")
 
 
 async def test_before_the_start_there_are_none(served: World) -> None:

@@ -17,7 +17,8 @@ from tests.wire.reading import messages
 from tradeback.feed import replay
 from tradeback.feed.client import Client
 from tradeback.model.config import FeedConfig
-from tradeback.tape.segment import list_segments
+from tradeback.model.record import ROW_BYTES
+from tradeback.tape.segment import HEADER_BYTES, list_segments
 from tradeback.wire import v2_layout as at
 from tradeback.wire.frames import BINARY
 from tradeback.wire.v2 import Decoder
@@ -79,6 +80,47 @@ async def test_after_a_restart_of_the_engine(tmp_path: Path) -> None:
         running.publish(market.rows(100))
         await client.reach(4_101)
         assert client.entries() == expected(tape_rows(running, 1_234))
+
+
+def lose_tail(folder: Path, keep: int) -> None:
+    """A machine crash: the newest records of a stopped tape are gone, and with them how it ended."""
+    (newest,) = list_segments(folder)
+    os.truncate(newest.path, HEADER_BYTES + ROW_BYTES * keep)
+    (folder / "state.json").unlink()
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("keep", [1_000, 999])
+async def test_a_position_at_the_very_end_of_an_epoch(tmp_path: Path, keep: int, early: bool) -> None:
+    """All that the client has seen is still there: it goes on in the epoch that follows. One record less
+    and it has seen what never was."""
+    market = Market(3)
+    async with taped(tmp_path) as running:
+        running.publish(market.rows(1_000))
+        epoch = running.tape.epoch
+    lose_tail(tmp_path, keep)
+    async with taped(tmp_path) as running, peer(running.ws) as client:
+        assert running.tape.epoch != epoch
+        running.publish(market.rows(200))
+        if early:
+            await client.resume(epoch, 1_001)
+        await client.send(type="subscribe", symbols=["*"], channels=list(ALL))
+        if not early:
+            await client.resume(epoch, 1_001)
+        if keep < 1_000:
+            assert "is not of this tape" in (await client.answer("resume_refused"))["reason"]
+            return
+        answer = await client.answer("resumed")
+        assert (answer["epoch"], answer["sequence"]) == (running.tape.epoch, 1_001)
+        running.publish(market.rows(100))
+        await client.until(lambda: bool(client.frames) and client.frames[-1].sequence >= 1_301)
+        assert client.entries() == expected(tape_rows(running, 1_001))
+        assert {frame.epoch for frame in client.frames} == {running.tape.epoch}
+        other = next(number for number in (1, 2) if number not in (epoch, running.tape.epoch))
+        async with peer(running.ws) as stranger:
+            await stranger.resume(other, 1_001)
+            await stranger.send(type="subscribe", symbols=["*"], channels=list(ALL))
+            assert "is not of this tape" in (await stranger.answer("resume_refused"))["reason"]
 
 
 async def test_after_a_subscribe_what_was_live_is_not_sent_twice(tmp_path: Path) -> None:
@@ -326,6 +368,7 @@ async def test_a_slow_reader_loses_no_trade_and_gets_the_latest_quotes(tmp_path:
             sent = expected(rows, ["quotes"])
             assert len(quotes) < len(sent) / 2, "conflated"
             assert len(quotes) + int(quotes["skipped"].sum()) == len(sent), "the left out ones are counted"
+            assert running.feed.v2.replays.quotes_left_out == int(quotes["skipped"].sum())
             for symbol_id in (1, 2, 3):
                 newest = [entry for entry in sent if entry[1] == symbol_id][-1]
                 last = quotes[quotes["symbol_id"] == symbol_id][-1]

@@ -141,6 +141,33 @@ async def test_repeated_abuse_closes_with_1008() -> None:
         assert not running.feed.clients
 
 
+async def test_a_flood_of_good_requests_is_abuse_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradeback.feed.client.CLIENT_REQUESTS_MAX", 50)
+    async with world() as running, running.connect() as ws, running.connect() as other:
+        running.feed._timers["sweep"].cancel()  # which gives everybody his requests anew
+        for _ in range(50):
+            assert (await ask(ws, {"type": "ping"}))["type"] == "pong"
+        refused = await ask(ws, {"type": "ping"})
+        assert (refused["type"], refused["code"]) == ("error", "too_many_requests")
+        running.feed.now_s += 1.0
+        assert (await ask(ws, {"type": "ping"}))["type"] == "pong", "in the next second it may go on"
+        for _ in range(50 + CLIENT_ERRORS_MAX):
+            await ws.send('{"type":"ping"}')
+        assert await closed(ws) == 1008
+        assert running.feed.requests.refused["too_many_requests"] == CLIENT_ERRORS_MAX
+        assert (await ask(other, {"type": "ping"}))["type"] == "pong", "the others notice nothing"
+
+
+async def test_requests_for_many_symbols_count_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradeback.feed.client.CLIENT_REQUESTS_MAX", 20)
+    monkeypatch.setattr("tradeback.feed.requests.SYMBOLS_PER_COST", 1)
+    async with world() as running, running.connect() as ws:
+        running.feed._timers["sweep"].cancel()
+        for kind in ("subscribe", "unsubscribe", "subscribe", "unsubscribe", "subscribe"):
+            assert (await ask(ws, {"type": kind, "symbols": "*"}))["type"] == f"{kind}d"
+        assert (await ask(ws, {"type": "ping"}))["code"] == "too_many_requests", "5 times 1 + 3"
+
+
 async def test_a_message_too_big_closes_with_1009() -> None:
     async with world() as running:
         async with running.connect() as ws:

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from tests.client.cutter import cutter
 from tests.feed.harness import World
-from tests.feed.v2_peer import Entry, Market, Peer, entries_of, expected, tape_rows, taped
+from tests.feed.v2_peer import ALL, Entry, Market, Peer, entries_of, expected, tape_rows, taped
 from tradeback.client import connect
 from tradeback.client import feed as feeds
 from tradeback.feed import watches
@@ -191,6 +191,29 @@ async def test_unknown_and_forbidden_symbols_are_left_out_until_they_are_not(tmp
             assert doorman.tell(client)
             assert (await one.answer("auto_subscribe"))["data"]["id"] == 9
             assert client.watched == ("NEWUSDT", "BTCUSDT")
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_restricted_session_gets_its_symbols_and_no_others_by_every_way(
+    tmp_path: Path, early: bool
+) -> None:
+    """Snapshot, replay from the tape, live: "*" is what it may see."""
+    market = Market(8)
+    async with taped(tmp_path) as running, watcher(running) as _everybody:
+        Doorman(running, symbols=frozenset({"ETHUSDT"}))
+        running.publish(market.rows(500))
+        async with watcher(running) as client:
+            if early:
+                await client.resume(running.tape.epoch, 1)
+            await client.send(type="subscribe", symbols=["*", "BTCUSDT"], channels=list(ALL))
+            if not early:
+                await client.resume(running.tape.epoch, 1)
+            await client.answer("resumed")
+            running.publish(market.rows(200))
+            await client.reach(701)
+            assert client.entries() == expected(tape_rows(running), ids=(2,))
+            assert {entry[1] for entry in client.entries(snapshots=True)} == {2}
+            assert "forbidden_symbol" in [told.get("code") for told in client.texts]
 
 
 def test_an_admission_travels_as_json() -> None:

@@ -19,6 +19,7 @@ OTHER = b"GET /udf/quotes?n=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 @dataclass
 class World:
     port: int = 0
+    head_seconds_max: float = 30.0
     back: list[bytes] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,7 +49,9 @@ async def made() -> AsyncIterator[World]:
     loop = asyncio.get_running_loop()
     make = runner.server
     assert make is not None
-    server = await loop.create_server(lambda: Shuttle(make(), go_back), "127.0.0.1", 0, family=socket.AF_INET)
+    server = await loop.create_server(
+        lambda: Shuttle(make(), go_back, world.head_seconds_max), "127.0.0.1", 0, family=socket.AF_INET
+    )
     world.port = server.sockets[0].getsockname()[1]
     yield world
     server.close()
@@ -121,6 +124,24 @@ async def test_a_head_without_end_goes_back(made: World) -> None:
     async with asyncio.timeout(30):
         assert await reader.read() == b""
     assert len(made.back) == 1
+    writer.close()
+
+
+async def test_a_head_that_drips_is_cut_but_no_answer_that_takes_long(made: World) -> None:
+    made.head_seconds_max = 0.05
+    reader, writer = await made.connect()
+    made.gate.clear()
+    writer.write(HISTORY % 1 + b"GET /udf/hist")
+    await writer.drain()
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+    made.gate.set()
+    assert await answer_of(reader) == "1"
+    async with asyncio.timeout(30):
+        slow = await reader.read()
+    assert slow.startswith(b"HTTP/1.1 408")
+    assert b'"s":"error"' in slow
+    assert made.back == []
     writer.close()
 
 

@@ -166,6 +166,13 @@ async def test_watches_keep_their_order_and_their_limit(registry: Registry) -> N
     assert await registry.watch("one", "B", 3, NOW) is True
     assert await registry.watched("one") == ["A", "C", "B"]
     assert await registry.watched("three") == []
+    await registry.arrange_watch("one", ["B", "C", "NOPE", "A"])
+    assert await registry.watched("one") == ["B", "C", "A"]
+    assert await registry.watched("two") == ["D"], "another's"
+    await registry.unwatch("one", "C")
+    assert await registry.watch("one", "C", 3, NOW) is True
+    assert await registry.watched("one") == ["B", "A", "C"], "what comes later stands at the end"
+    await registry.arrange_watch("three", [])
 
 
 async def test_many_adds_at_once_neither_double_nor_pass_the_limit(registry: Registry) -> None:

@@ -51,6 +51,8 @@ HISTORY: Final = frozenset({"bars", "ticks", "gaps", "history", "marks", "timesc
 """Last words of paths whose answers need files or a store."""
 BURST_SECONDS = 4
 LOGIN_BURST = 10
+WRITES_PER_SESSION = 10
+"""Sessions without a user are made at this part of the rate of changes: each is kept for days."""
 REGISTRY_AWAY_S: Final = "2"
 
 _log = logging.getLogger("tradeback.api")
@@ -66,6 +68,8 @@ class Caller:
     origin: str
     token: str = field(default="", repr=False)
     """What it has shown, whether that is a session or not."""
+    named: bool = False
+    """It was named (Authorization) and did not just come along in a cookie."""
     session: SessionRecord | None = None
     fresh: NewSession | None = None
     """A session made by this request: its cookie goes out with the answer."""
@@ -110,10 +114,10 @@ class Access:
         """Whether this session may read."""
         return not self.required or (session is not None and session.user_id is not None)
 
-    def push(self, session: str, message: dict[str, Any]) -> int:
-        """Send JSON to all open sockets of a session (by its token's hash); how many are in this process."""
-        self.tell_workers({"push": session, "message": message})
-        return self.attendance.push(session, message)
+    def push(self, owner: str, message: dict[str, Any]) -> int:
+        """Send JSON to all open sockets of an owner (`owner_of`); how many are in this process."""
+        self.tell_workers({"push": owner, "message": message})
+        return self.attendance.push(owner, message)
 
     def ended_elsewhere(self, session: str) -> None:
         """Another node has ended this session: here it is over, too."""
@@ -157,6 +161,9 @@ def rates_of(config: Config) -> Rates:
         "connect": limit.connect_per_second,
     }
     rates = {group: Rate(value, BURST_SECONDS * value) for group, value in per_second.items()}
+    rates["session"] = Rate(
+        limit.write_per_second / WRITES_PER_SESSION, BURST_SECONDS * limit.write_per_second
+    )
     return Rates({**rates, "login": Rate(limit.login_per_minute / 60, LOGIN_BURST)})
 
 
@@ -174,10 +181,10 @@ def session_of(request: web.Request) -> SessionRecord | None:
     return caller.session if caller is not None else None
 
 
-def token_hash_of(request: web.Request) -> str | None:
-    """`ServingContext.session_of`."""
+def owner_of(request: web.Request) -> str | None:
+    """`ServingContext.owner_of`: the user, who is the same on all devices, or a session without one."""
     session = session_of(request)
-    return None if session is None else session.token_hash
+    return None if session is None else session.watch_id
 
 
 def permits(request: web.Request, symbol: str) -> bool:
@@ -204,6 +211,7 @@ async def need_session(access: Access, request: web.Request) -> SessionRecord:
     caller = caller_of(request)
     if caller.session is None:
         _limit(access, "write", caller)
+        _limit(access, "session", caller)
         agent = request.headers.get(hdrs.USER_AGENT, "")
         try:
             caller.fresh = await access.sessions.create(ip_address=caller.peer.address, user_agent=agent)
@@ -272,6 +280,10 @@ async def _enter(access: Access, request: web.Request) -> web.StreamResponse | N
     if not access.suffices(caller.session) and not _is_public(request):
         challenge = {"WWW-Authenticate": "Bearer"}
         raise ApiError(401, "unauthorized", f"a session is needed: POST {LOGIN_PATH}", challenge)
+    if caller.named and caller.session is None and not _is_public(request):
+        # Its sender counts on it; an old cookie is as good as none.
+        challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        raise ApiError(401, "unauthorized", f"this token is no session: POST {LOGIN_PATH}", challenge)
     _check_symbols(request, caller)
     return None
 
@@ -279,6 +291,7 @@ async def _enter(access: Access, request: web.Request) -> web.StreamResponse | N
 async def _find_session(access: Access, request: web.Request, caller: Caller) -> None:
     """Authorization before the cookie; the cookie only for pages that may speak for the visitor."""
     token = bearer_of(request.headers.getall(hdrs.AUTHORIZATION, []))
+    caller.named = bool(token)
     if not token and caller.site not in (Site.ANYONE, Site.FOREIGN):
         token = cookie_of(request.headers.getall(hdrs.COOKIE, []), COOKIE)
     if not token:
@@ -288,7 +301,7 @@ async def _find_session(access: Access, request: web.Request, caller: Caller) ->
         caller.session = await access.sessions.find(token)
     except StoreError as error:
         # Who needs no session is served without: a registry that is away stops nothing else.
-        if access.required and not _is_public(request):
+        if (access.required or caller.named) and not _is_public(request):
             raise registry_away(error) from error
 
 

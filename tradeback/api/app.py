@@ -5,10 +5,7 @@ await runner.setup()
 front = Front(runner.server, feed.accept)
 """
 
-import logging
-
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from tradeback.api.access import finish, guard
 from tradeback.api.auth import AuthRoutes
@@ -72,26 +69,11 @@ def make_runner(context: ServingContext) -> Runner:
     """A runner whose `server` makes aiohttp's protocols for the front, after `await runner.setup()`."""
     return Runner(
         make_app(context),
-        access_log=None,
-        handle_signals=False,
-        logger=_http_log(),
+        head_seconds_max=context.config.server.read_timeout_s,
         keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=SHUTDOWN_S,
         lingering_time=LINGERING_S,
     )
-
-
-def _http_log() -> logging.Logger:
-    """aiohttp's log, without the traceback that it writes for every request a client got wrong."""
-    log = logging.getLogger("tradeback.http")
-    if not log.filters:
-        log.addFilter(_is_ours)
-    return log
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
 
 
 @operation("Routes", tag="about", answers={200: Answer("a list", {"type": "string"}, "text/plain")})

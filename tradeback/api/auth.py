@@ -55,7 +55,8 @@ class AuthRoutes:
     )
     async def log_in(self, request: web.Request) -> web.Response:
         """Always a new session; the one that the request has shown ends. The market watch of a session
-        without a user is put behind the user's own. With `symbols` the session sees only these."""
+        without a user is put behind the user's own, and its settlements are his. With `symbols` the session
+        sees only these."""
         access, caller = self._access(), caller_of(request)
         name, password, symbols = _read(await request.read())
         try:
@@ -71,6 +72,8 @@ class AuthRoutes:
             if caller.session is not None:
                 if caller.session.user_id is None:
                     await access.watch.adopt(caller.session.watch_id, made.record.watch_id)
+                    if self._context.settlements is not None:
+                        await self._context.settlements.adopt(caller.session.watch_id, made.record.watch_id)
                 await access.sessions.end_by_hash(caller.session.token_hash)
         except StoreError as error:
             caller.fresh = None

@@ -8,6 +8,7 @@ answer.
 """
 
 import asyncio
+import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ NEVER_S = 1 << 42
 """Later than any bar, and in us still an int64."""
 
 Version = tuple[int, ...]
-_serials = count(1)
+_serials = count(secrets.randbits(56))
+"""From anywhere: tags of answers are made of them, and neither the process beside this one nor the one after
+it may give the same tag to other bars."""
 
 
 @dataclass(slots=True, eq=False)

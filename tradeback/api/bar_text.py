@@ -158,7 +158,7 @@ class Window:
         return whole and self.settled and not len(self.running)
 
     def tag(self) -> str:
-        """Differs from that of every other answer for the same address, while this process runs."""
+        """Differs from that of every other answer for the same address, whichever process makes it."""
         ends = (self.pieces[0], self.pieces[-1]) if self.pieces else ()
         places = [int(c.rows["slot_us"][b if n == 0 else e - 1]) for n, (c, b, e) in enumerate(ends)]
         moving = [

@@ -8,8 +8,8 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
+from tradeback.api.reads import Reads
 from tradeback.api.shapes import DerivedSeries
-from tradeback.derive.completeness import Completeness
 from tradeback.derive.completeness_gap import Gap
 from tradeback.derive.lacking import Span
 from tradeback.derive.layout import Bars
@@ -24,9 +24,10 @@ from tradeback.tape.reader import TapeReader
 if TYPE_CHECKING:
     from tradeback.api.access import Access
     from tradeback.api.settlement import SettlementDesk
+    from tradeback.derive.completeness import Completeness
 
 
-def no_session(request: web.Request) -> str | None:
+def nobodys(request: web.Request) -> str | None:
     """There are no sessions."""
     return None
 
@@ -73,7 +74,7 @@ class GapSource(Protocol):
     """Whoever knows what is missing: `exchange.repair_gaps.GapKeeper`. Loop thread."""
 
     @property
-    def ledger(self) -> Completeness:
+    def ledger(self) -> "Completeness":
         """Which ids are on the tape."""
 
     async def find(self, query: GapQuery) -> list[Gap]:
@@ -98,12 +99,14 @@ class ServingContext:
     """What is missing; without it nothing is said to be complete."""
     reader: TapeReader | None = None
     """The tape's files; read by threads."""
+    reads: Reads = field(default_factory=Reads)
+    """By way of which answers read them."""
     settlements: "SettlementDesk | None" = None
     """Prices that are to be fixed at a time."""
     access: "Access | None" = None
     """Sessions, limits and market watches; without it everybody may read everything."""
-    session_of: Callable[[web.Request], str | None] = no_session
-    """The session of a request that has passed the access middleware: its token's hash."""
+    owner_of: Callable[[web.Request], str | None] = nobodys
+    """Whose a request is that has passed the access middleware: `api.access.owner_of`."""
     share_bars: Callable[[str, str, bytes], None] | None = None
     """Told of every answer of a symbol's newest bars (symbol, resolution, body), for other programs."""
     feed: FeedState | None = None

@@ -99,6 +99,10 @@ class Answer:
         return found
 
 
+SAME = Answer("it is what the client has (If-None-Match)")
+"""Of 304."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What is known of one handler."""

@@ -2,16 +2,20 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
 
+from tradeback.model.errors import TapeError
+from tradeback.ops.log import RepeatLimiter
 from tradeback.stores.sessions import cleaned
 
 LOGGED_CHARACTERS_MAX = 200
 
 _log = logging.getLogger("tradeback.api")
+_limiter = RepeatLimiter(60.0)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,6 +91,11 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             if name in error.headers:
                 response.headers[name] = error.headers[name]
         return response
+    except TapeError as error:
+        # Damaged records in the way: whoever asks can do nothing about it, the operator can.
+        if _limiter.allow("tape", time.monotonic_ns()) is not None:
+            _log.error("the tape cannot be read for an answer: %s", error)
+        return error_response(503, "not_ready", "the tape cannot be read there; the server's log says why")
     except Exception:
         # The boundary: whatever a handler did wrong, the client gets no traceback and the log does.
         reference = secrets.token_hex(6)

@@ -5,7 +5,7 @@ from aiohttp import web
 from tradeback.api.origins import Site
 from tradeback.api.page import SECURITY_HEADERS
 
-METHODS = "GET, HEAD, POST, DELETE"
+METHODS = "GET, HEAD, POST, PUT, DELETE"
 ASKED_HEADERS = "Authorization, Content-Type, If-None-Match"
 EXPOSED_HEADERS = "ETag, Last-Trade-Id, Location, Retry-After"
 PREFLIGHT_S = 600

@@ -3,10 +3,8 @@
 What needs the disk runs in a thread; what reads the derived state runs on the loop, where it is written.
 """
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
@@ -14,7 +12,7 @@ from tradeback.api.access import permits
 from tradeback.api.bar_text import objects_text
 from tradeback.api.bars import Ask, BarReader, starting
 from tradeback.api.context import ServingContext
-from tradeback.api.describe import Answer, choice, milliseconds, operation, ref, seconds, whole, word
+from tradeback.api.describe import SAME, Answer, choice, milliseconds, operation, ref, seconds, whole, word
 from tradeback.api.errors import ApiError, json_bytes, json_response
 from tradeback.api.packing import PACKER, unchanged
 from tradeback.api.params import read_cursor, time_range, write_cursor
@@ -42,7 +40,6 @@ FINAL = "private, max-age=86400"
 """Bars that are closed and proved complete never change."""
 LAST_TRADE_ID = "Last-Trade-Id"
 """Where bars end and a feed goes on: whoever joins the two counts later trades only."""
-Found = TypeVar("Found")
 
 AT = milliseconds("at", "the last trade at or before this time, unix ms; without it the latest price")
 RESOLUTION = choice("resolution", "1m", RESOLUTIONS, "length of a bar; days begin at 00:00 UTC")
@@ -73,7 +70,7 @@ class MarketRoutes:
             web.get(prefix + "/{symbol}/enigma", self.enigma),
         ]
 
-    @operation("All symbols", tag="market", answers={200: Answer("by id", ref("Symbols"))})
+    @operation("All symbols", tag="market", answers={200: Answer("by id", ref("Symbols")), 304: SAME})
     async def symbols(self, request: web.Request) -> web.Response:
         """All symbols by id, those that do not trade any more included."""
         seen = (symbol for symbol in self._context.symbols if permits(request, symbol.symbol))
@@ -192,7 +189,7 @@ class MarketRoutes:
                 end_us = self._context.clock.wall_ns() // 1_000 if to_us is None else to_us
                 from_us = max(0, end_us - TICKS_WINDOW_US)
             cursor = [from_us, to_us, None]
-        body = await _in_thread(partial(self._read_ticks, symbol.id, limit, *cursor))
+        body = await self._context.reads.run(partial(self._read_ticks, symbol.id, limit, *cursor))
         return await request.app[PACKER].answer(request, body, cache="no-cache")
 
     def _reader(self) -> TapeReader:
@@ -240,10 +237,6 @@ def _wants(enabled: bool, what: str, key: str) -> None:
 def _seconds_up(time_us: int) -> int:
     """The first whole second that is not before; slots of bars are whole seconds."""
     return -(-time_us // 1_000_000)
-
-
-async def _in_thread(work: Callable[[], Found]) -> Found:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def _not_yet(symbol: Symbol, what: str) -> ApiError:

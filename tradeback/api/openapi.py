@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tradeback.api.describe import Answer, Operation, operation, operation_of, ref
+from tradeback.api.describe import SAME, Answer, Operation, operation, operation_of, ref
 from tradeback.api.docs_page import STYLE, page
 from tradeback.api.errors import json_bytes
 from tradeback.api.packing import PACKER
@@ -40,6 +40,8 @@ COMMON = {
     429: "too many requests; Retry-After says when to come again",
 }
 """Answers of every route but those of health."""
+WITH_BODY = {408: "the body took too long", 413: "the body is too large"}
+"""Answers of every route that changes something, whether it wants a body or not."""
 
 
 def document(app: web.Application) -> Json:
@@ -74,7 +76,8 @@ def _entry(method: str, path: str, handler: Any) -> Json:
     answers = dict(note.answers)
     if note.tag != "health":
         error = ref("UdfError" if note.tag == "udf" else "Error")
-        answers |= {status: Answer(about, error) for status, about in COMMON.items() if status not in answers}
+        common = COMMON if method == "GET" else COMMON | WITH_BODY
+        answers |= {status: Answer(about, error) for status, about in common.items() if status not in answers}
     found: Json = {
         "summary": note.summary,
         "description": note.about or words,
@@ -125,7 +128,9 @@ class OpenApiRoutes:
             web.get(STYLE_PATH, self.style),
         ]
 
-    @operation("This document", tag="about", answers={200: Answer("OpenAPI 3.1", {"type": "object"})})
+    @operation(
+        "This document", tag="about", answers={200: Answer("OpenAPI 3.1", {"type": "object"}), 304: SAME}
+    )
     async def document(self, request: web.Request) -> web.Response:
         """Every route with its parameters and answers."""
         if not self._document:
@@ -133,7 +138,9 @@ class OpenApiRoutes:
         return await request.app[PACKER].answer(request, self._document, cache="no-cache")
 
     @operation(
-        "The same to read", tag="about", answers={200: Answer("HTML", {"type": "string"}, "text/html")}
+        "The same to read",
+        tag="about",
+        answers={200: Answer("HTML", {"type": "string"}, "text/html"), 304: SAME},
     )
     async def page(self, request: web.Request) -> web.Response:
         """A page without scripts."""

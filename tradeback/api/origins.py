@@ -26,13 +26,16 @@ class Peer:
 
     @property
     def key(self) -> str:
-        """Whom limits count: the address, of IPv6 its /64."""
+        """Whom limits count: the address, of IPv6 its /64. An address of IPv4 that is written as one of IPv6
+        is that of IPv4."""
         try:
-            address = ipaddress.ip_address(self.address)
+            address = ipaddress.ip_address(self.address.partition("%")[0])
         except ValueError:
             return self.address
         if address.version == 4:
             return self.address
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, IPV6_CLIENT_BITS), strict=False))
 
 

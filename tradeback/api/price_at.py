@@ -5,7 +5,6 @@ do not fall, so that one came later, or it would be the answer. The newest trade
 never proved.
 """
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,14 +44,14 @@ async def price_at(context: ServingContext, symbol: Symbol, at_ms: int) -> Price
     """The last trade up to a time. ApiError 404 `no_trade` when the tape holds none, 503 before the start."""
     read = partial(_read, context, symbol, at_ms)
     if context.gaps is None:
-        return PriceAt(await asyncio.to_thread(read), False, False)
+        return PriceAt(await context.reads.run(read), False, False)
     ledger = context.gaps.ledger
     fills, span = -1, None
     for _ in range(READINGS_MAX):
         if ledger.fills == fills:
             break
         fills, span = ledger.fills, ledger.span(symbol.id)
-        trade = await asyncio.to_thread(read)
+        trade = await context.reads.run(read)
     number = int(trade["id"])
     if ledger.fills != fills or span is None:  # a trade that was repaired meanwhile may be the right one
         return PriceAt(trade, False, False)

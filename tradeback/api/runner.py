@@ -2,31 +2,70 @@
 
 Such a request reaches no application, so no middleware can do this. The hook is
 `RequestHandler.handle_error`; how the handler gets there is internal to aiohttp: test_access_attacks is the
-thing to run when it is raised.
+thing to run when it is raised. So is what it waits for, by which the later heads of a connection get the same
+time as the first one, which the front has read.
 """
 
+import asyncio
+import logging
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from tradeback.api.errors import code_of, error_response
 from tradeback.api.headers import protect
+from tradeback.feed.refusal import refusal
+from tradeback.model.limits import HEAD_SECONDS_MAX
 from tradeback.stores.sessions import cleaned
 
 MESSAGE_CHARACTERS_MAX = 200
 
 
 SHED_AT_ONCE = 64
+LINGER_S = 1.0
+"""How long a connection that is cut may take to read why."""
 
 
 class _Handler(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_head_timer", "head_seconds_max")
+
+    def __init__(self, *values: Any, **options: Any) -> None:
+        super().__init__(*values, **options)
+        self.head_seconds_max = HEAD_SECONDS_MAX
+        self._head_timer: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
         """It is kept alive between two requests."""
-        return self._current_request is None and not self._messages
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.is_idle:
+            self._stop_timer()
+        elif data and self._head_timer is None:  # a part of a head
+            self._head_timer = self._loop.call_later(self.head_seconds_max, self._too_slow)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self.is_idle and self.transport is not None:
+            self._force_close = True  # what still comes is read and dropped, or the answer would be lost
+            self.transport.write(refusal(408, "request_timeout", "the request head took too long"))
+            with suppress(OSError):  # the client has gone
+                self.transport.write_eof()
+            self._loop.call_later(LINGER_S, self.force_close)
 
     def handle_error(
         self,
@@ -45,12 +84,23 @@ class _Handler(RequestHandler):
 
 
 class _Server(web.Server):
+    head_seconds_max = HEAD_SECONDS_MAX
+
     def __call__(self) -> RequestHandler:
-        return _Handler(self, loop=self._loop, **self._kwargs)
+        made = _Handler(self, loop=self._loop, **self._kwargs)
+        made.head_seconds_max = self.head_seconds_max
+        return made
 
 
 class Runner(web.AppRunner):
     """Runs an application; `server` makes its protocols after `setup`."""
+
+    def __init__(
+        self, app: web.Application, *, head_seconds_max: float = HEAD_SECONDS_MAX, **options: Any
+    ) -> None:
+        """`head_seconds_max`: the time that a request head may take, also one that is not the first."""
+        super().__init__(app, access_log=None, handle_signals=False, logger=_http_log(), **options)
+        self._head_seconds_max = head_seconds_max
 
     def shed(self) -> int:
         """Close some idle connections, those first that are open for the longest; how many."""
@@ -65,3 +115,17 @@ class Runner(web.AppRunner):
         server.__class__ = _Server
         found: web.Server = server
         return found
+        server.head_seconds_max = self._head_seconds_max
+
+
+def _http_log() -> logging.Logger:
+    """aiohttp's log, without the traceback that it writes for every request a client got wrong."""
+    log = logging.getLogger("tradeback.http")
+    if not log.filters:
+        log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ import orjson
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import ApiError
 from tradeback.api.price_at import PriceAt, next_trade_us, price_at
-from tradeback.model.errors import StoreError, TradebackError
+from tradeback.model.errors import StoreError, TapeError, TradebackError
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.metrics import Family, unlabelled
@@ -34,18 +35,19 @@ WAIT_S = 3_600.0
 """How long after its time (by this machine's clock) a settlement waits for a proof."""
 WAITING_MAX = 10_000
 PER_OWNER_MAX = 1_000
+RETRY_AFTER_S = 60
 KEPT_MAX = 100_000
 AHEAD_MS_MAX = 366 * 86_400_000
 ID_BYTES = 16
 
 Json = dict[str, Any]
 Push = Callable[[str, Json], int]
-"""(session, message) to its open sockets; how many there are."""
+"""(owner, message) to its open sockets; how many there are."""
 
 _log = logging.getLogger("tradeback.api")
 
 
-def nobody(session: str, message: Json) -> int:
+def nobody(owner: str, message: Json) -> int:
     """There are no sockets."""
     return 0
 
@@ -99,7 +101,10 @@ class SettlementDesk:
                 return self._unsaved.get(same.id, same), False
         if len(self._waiting) >= WAITING_MAX or self._of_owner.get(owner, 0) >= PER_OWNER_MAX:
             raise ApiError(
-                429, "too_many_settlements", "too many settlements wait; come again when some are settled"
+                429,
+                "too_many_settlements",
+                "too many settlements wait; come again when some are settled",
+                {"Retry-After": str(RETRY_AFTER_S)},
             )
         settlement = Settlement(
             secrets.token_urlsafe(ID_BYTES),
@@ -117,8 +122,11 @@ class SettlementDesk:
             self._forget(settlement)
             raise
         if at_ms < now_ms:
-            self._not_before_s.pop((symbol.id, at_ms), None)
-            await self._look_at([settlement], tell=False)
+            self._not_before_s[symbol.id, at_ms] = asyncio.get_running_loop().time() + AGAIN_S
+            try:
+                await self._look_at([settlement], tell=False)
+            except TradebackError as error:  # it is kept, and looked at again and again
+                self._note(error)
         return self._unsaved.get(settlement.id) or await self.find(settlement.id) or settlement, True
 
     async def find(self, identifier: str) -> Settlement | None:
@@ -131,6 +139,18 @@ class SettlementDesk:
         """An owner's, the newest first."""
         found: list[Settlement] = await self._asked(self._store.of_owner, owner, limit)
         return [self._unsaved.get(one.id, one) for one in found]
+
+    async def adopt(self, from_owner: str, into_owner: str) -> None:
+        """After a log-in: what the session asked for without a user is the user's."""
+        for held in (self._waiting, self._unsaved):
+            for identifier, settlement in held.items():
+                if settlement.owner == from_owner:
+                    held[identifier] = replace(settlement, owner=into_owner)
+        count = self._of_owner.pop(from_owner, 0)
+        if count:
+            self._of_owner[into_owner] = self._of_owner.get(into_owner, 0) + count
+        with suppress(ApiError):  # which is in the log; nobody is kept from logging in
+            await self._asked(self._store.give, from_owner, into_owner)
 
     async def _asked(self, ask: Callable[..., Any], *values: Any) -> Any:
         try:
@@ -149,13 +169,16 @@ class SettlementDesk:
             try:
                 await self._step()
             except TradebackError as error:
-                self.last_error = str(error)
-                _log.warning("settlements wait: %s", error)
+                self._note(error)
             except Exception as error:
                 # A bug in one must not leave all others waiting; health and the log show it.
                 self.last_error = str(error) or type(error).__name__
                 _log.exception("settling failed")
             await asyncio.sleep(STEP_S)
+
+    def _note(self, error: TradebackError) -> None:
+        self.last_error = str(error)
+        _log.warning("settlements wait: %s", error)
 
     async def _step(self) -> None:
         """Look at what may be ready, a few at a time; then save what has changed."""
@@ -167,8 +190,15 @@ class SettlementDesk:
                 self._not_before_s.get(key, 0.0) <= now_s and self._may_be_ready(settlement)
             ):
                 groups.setdefault(key, []).append(settlement)
-        for group in list(groups.values())[:LOOKED_AT_PER_STEP]:
-            await self._look_at(group)
+        # Those that were looked at in vain stand behind those that never were: many that wait for a repair
+        # keep nobody else waiting.
+        turns = sorted(groups, key=lambda key: self._not_before_s.get(key, 0.0))
+        for key in turns[:LOOKED_AT_PER_STEP]:
+            self._not_before_s[key] = now_s + AGAIN_S
+            try:
+                await self._look_at(groups[key])
+            except TradebackError as error:
+                self._note(error)
         await self._save()
 
     def _may_be_ready(self, settlement: Settlement) -> bool:
@@ -190,11 +220,11 @@ class SettlementDesk:
         assert symbol is not None, "symbols are never forgotten"
         made = await self._judge(symbol, first)
         if made is None:
-            again_s = asyncio.get_running_loop().time() + AGAIN_S
-            self._not_before_s[first.symbol_id, first.at_ms] = again_s
             return
         for settlement in group:
-            self._settle(settlement, made, tell)
+            held = self._waiting.get(settlement.id)  # it may be somebody else's by now
+            if held is not None:
+                self._settle(held, made, tell)
 
     async def _judge(self, symbol: Symbol, asked: Settlement) -> Settlement | None:
         """How it ends, or None while it must wait."""
@@ -208,6 +238,10 @@ class SettlementDesk:
                     asked, status=INCOMPLETE, reason="the tape holds no trade at or before that time"
                 )
             return None
+        except TapeError:
+            if not self._is_overdue(asked):
+                raise
+            return replace(asked, status=INCOMPLETE, reason="the tape cannot be read there")
         if found.complete:
             after_us = await asyncio.to_thread(next_trade_us, self._context, symbol, found.trade)
             if after_us is not None and after_us // 1_000 > asked.at_ms:
@@ -261,12 +295,13 @@ class SettlementDesk:
         self._of_owner[settlement.owner] = self._of_owner.get(settlement.owner, 0) + 1
 
     def _forget(self, settlement: Settlement) -> None:
-        if self._waiting.pop(settlement.id, None) is None:
+        held = self._waiting.pop(settlement.id, None)
+        if held is None:
             return
-        left = self._of_owner[settlement.owner] - 1
-        self._of_owner[settlement.owner] = left
+        left = self._of_owner[held.owner] - 1
+        self._of_owner[held.owner] = left
         if not left:
-            del self._of_owner[settlement.owner]
+            del self._of_owner[held.owner]
         self._not_before_s.pop((settlement.symbol_id, settlement.at_ms), None)
 
     # Telling.

@@ -40,17 +40,19 @@ class SettlementRoutes:
         tag="settlements",
         body="SettlementRequest",
         answers={
-            200: Answer("the one that this session has asked for before", ref("Settlement")),
+            200: Answer("the one that the same user or session has asked for before", ref("Settlement")),
             201: Answer("a new one", ref("Settlement"), headers={"Location": "where it is read"}),
             400: "the body is not what it must be; the message says what is wrong",
             404: "no such symbol",
+            408: "the body took too long",
             413: "the body is too large",
             503: UNAVAILABLE,
         },
     )
     async def ask(self, request: web.Request) -> web.Response:
         """Once that time has passed and the tape is proved complete there, the price, its trade id and the
-        proof are kept, and pushed to the WebSockets of the same session as {"type": "settlement", ...}.
+        proof are kept, and pushed to the open WebSockets of the same user, or of the session of who has not
+        logged in, as {"type": "settlement", ...}.
 
         Where trades are missing for good the status is `incomplete`, with the reason. A time in the past is
         settled at once if it can be.
@@ -74,16 +76,17 @@ class SettlementRoutes:
         },
     )
     async def one(self, request: web.Request) -> web.Response:
-        """By the id that asking for it answered: whoever knows it may read it."""
+        """By the id that asking for it answered. A user's own are for him alone; one that was asked for
+        without a log-in may be read by whoever knows the id."""
         found = await self._desk().find(request.match_info["id"])
-        if found is None:
+        if found is None or (found.is_users and found.owner != self._context.owner_of(request)):
             raise ApiError(404, "not_found", "no settlement has this id; old ones are forgotten")
         if not permits(request, found.symbol):
             raise forbidden(found.symbol)
         return json_response(settlement_json(found))
 
     @operation(
-        "Settlements of this session",
+        "One's own settlements",
         tag="settlements",
         takes=(LIMIT,),
         answers={
@@ -93,10 +96,11 @@ class SettlementRoutes:
         },
     )
     async def listed(self, request: web.Request) -> web.Response:
-        """Those asked for with the same session; none without one."""
-        limit, owner = LIMIT.read(request.query), self._context.session_of(request)
+        """Those of the user on all devices, or of the session of who has not logged in; none without one."""
+        limit, owner = LIMIT.read(request.query), self._context.owner_of(request)
         found = await self._desk().listed(owner, limit) if owner else []
-        return json_response({"settlements": [settlement_json(one) for one in found]})
+        shown = [settlement_json(one) for one in found if permits(request, one.symbol)]
+        return json_response({"settlements": shown})
 
     def _desk(self) -> SettlementDesk:
         desk: SettlementDesk | None = self._context.settlements
@@ -105,11 +109,11 @@ class SettlementRoutes:
         return desk
 
     async def _owner(self, request: web.Request) -> str:
-        """The session of the request, by its token's hash; made for who has none. Empty: there are none."""
+        """Whose it will be; a session is made for who has none. Empty: there are none."""
         access = self._context.access
         if access is None:
-            return self._context.session_of(request) or ""
-        return (await need_session(access, request)).token_hash
+            return self._context.owner_of(request) or ""
+        return (await need_session(access, request)).watch_id
 
     def _read(self, body: bytes) -> tuple[Symbol, int]:
         try:

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from tradeback.api.access import permits
 from tradeback.api.context import ServingContext
-from tradeback.api.describe import Answer, operation, ref, whole, word
+from tradeback.api.describe import SAME, Answer, operation, ref, whole, word
 from tradeback.api.errors import json_bytes, json_response
 from tradeback.api.packing import PACKER
 from tradeback.api.udf_shapes import ERRORS, EXCHANGE, OFFERED, TYPE, find, symbol_info, ticker_of
@@ -43,7 +43,9 @@ class UdfSymbols:
         self._context = context
 
     @operation(
-        "What this datafeed can do", tag="udf", answers={200: Answer("the configuration", ref("UdfConfig"))}
+        "What this datafeed can do",
+        tag="udf",
+        answers={200: Answer("the configuration", ref("UdfConfig")), 304: SAME},
     )
     async def config(self, request: web.Request) -> web.Response:
         """Which endpoints there are, and the resolutions of the menu."""
@@ -55,6 +57,7 @@ class UdfSymbols:
         takes=(SYMBOL,),
         answers={
             200: Answer("the symbol; for one that is unknown s:error", ref("UdfSymbolOrError")),
+            304: SAME,
             **ERRORS,
         },
     )

@@ -93,9 +93,14 @@ class Attendance:
         self._new[1].update(self._by_watch)
         self._wake.set()
 
-    def push(self, session: str, message: dict[str, Any]) -> int:
-        """Send JSON text to the sockets of a session; how many that are here."""
-        clients = [client for client in self._by_session.get(session, ()) if not client.closing]
+    def push(self, owner: str, message: dict[str, Any]) -> int:
+        """Send JSON text to the sockets of a user (`SessionRecord.watch_id`) or of a session (token hash).
+
+        How many that are here. What is about a symbol is not for sockets that may not see it.
+        """
+        symbol = message.get("data", {}).get("symbol")
+        found = self._by_watch.get(owner, set()) | self._by_session.get(owner, set())
+        clients = [client for client in found if not client.closing and client.may_see(symbol)]
         payload = orjson.dumps(message)
         for client in clients:
             client.send_text(payload)

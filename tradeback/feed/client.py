@@ -17,7 +17,7 @@ from tradeback.feed.admission import NOBODY, Admission
 from tradeback.feed.fanout import Group
 from tradeback.feed.interest import NOTHING, Interest
 from tradeback.feed.ladder import LagWatch
-from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX
+from tradeback.model.limits import CLIENT_MESSAGE_BYTES_MAX, CLIENT_REQUESTS_MAX
 
 if TYPE_CHECKING:
     from tradeback.feed.lane import Lane
@@ -59,6 +59,8 @@ class Client(WSListener):
         "place",
         "plain",
         "replay",
+        "requests",
+        "requests_s",
         "resume_from",
         "transport",
         "watch",
@@ -105,6 +107,9 @@ class Client(WSListener):
         self.deferred: list[bytes] | None = None
         self.parts: bytearray | None = None
         self.errors = 0
+        self.requests = 0
+        self.requests_s = 0.0
+        """What it has asked for, with what that costs, since the sweep at this time."""
         self.heard_s = feed.now_s
         self.pinged = False
 
@@ -182,6 +187,18 @@ class Client(WSListener):
         waiting.append(text)
         if sum(map(len, waiting)) > 2 * CLIENT_MESSAGE_BYTES_MAX:
             self.close(WSCloseCode.POLICY_VIOLATION, "requests without reading the answers")
+
+    def charge(self, cost: int) -> bool:
+        """Count a request, or what it costs more; False when this is more than one client may ask."""
+        if self.requests_s != self.feed.now_s:
+            self.requests, self.requests_s = 0, self.feed.now_s
+        self.requests += cost
+        return self.requests <= CLIENT_REQUESTS_MAX
+
+    def may_see(self, symbol: str | None) -> bool:
+        """Whether its session may see this symbol; None: what is about none."""
+        allowed = self.admission.symbols
+        return symbol is None or allowed is None or symbol in allowed
 
     # Ways out.
 

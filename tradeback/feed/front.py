@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import aiofastnet
-import orjson
 import picows
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
@@ -33,6 +32,7 @@ from tradeback.feed.head import (
 from tradeback.feed.listening import BACKLOG, bind
 from tradeback.feed.negotiate import Declined
 from tradeback.feed.passage import may_go
+from tradeback.feed.refusal import refusal
 from tradeback.model.limits import (
     CLIENT_MESSAGE_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -286,16 +286,10 @@ class HeadReader(asyncio.Protocol):
         """Answer and close; what still comes is read and dropped, or the answer would be lost to a reset."""
         self._front.refused += 1
         self._refused = True
-        self._seen = b""
+        asked, self._seen = self._seen, b""
         if self._timer is not None:
             self._timer.cancel()
-        body = orjson.dumps({"error": {"code": code, "message": message}})
-        retry = b"Retry-After: %d\r\n" % retry_after_s if retry_after_s else b""
-        self._transport.write(
-            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n%s"
-            b"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s"
-            % (status, _PHRASES[status], len(body), retry, body)
-        )
+        self._transport.write(refusal(status, code, message, retry_after_s=retry_after_s, asked=asked))
         with contextlib.suppress(OSError):  # the client has gone, which nobody saw while reading was paused
             self._transport.write_eof()
         self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
@@ -305,19 +299,6 @@ class HeadReader(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-_PHRASES = {
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    408: b"Request Timeout",
-    414: b"URI Too Long",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    503: b"Service Unavailable",
-}
 
 
 class _Logger:

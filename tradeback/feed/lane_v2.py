@@ -129,7 +129,7 @@ class LaneV2:
         if client.interest == NOTHING:
             client.resume_from = epoch, sequence
             return True
-        reason = self._refusal(client, epoch, sequence)
+        epoch, reason = self._place(client, epoch, sequence)
         if reason:
             self._counts.resumes_refused += 1
             client.send_text(orjson.dumps(control.resume_refused(reason)))
@@ -150,19 +150,31 @@ class LaneV2:
         if not client.lagging and not client.closing:
             self._send_snapshot(client, client.interest)
 
+    def _place(self, client: Client, epoch: int, sequence: int) -> tuple[int, str]:
+        """The epoch in which a resume goes on, and why it must be refused; empty: it need not be."""
+        if client.live_from is None:
+            return epoch, "subscriptions began at different sequences; resume right after the first subscribe"
+        found = self._tape.resume(epoch, sequence)
+        if found != (epoch, sequence) and not self._is_end(epoch, sequence, found):
+            words = f"epoch {epoch}, sequence {sequence} is not of this tape, whose epoch is"
+            return epoch, f"{words} {self._tape.epoch}"
+        return found[0], self._refusal(client, found[0], sequence)
+
+    def _is_end(self, epoch: int, sequence: int, found: tuple[int, int]) -> bool:
+        """Whether that epoch ended right there and the next one follows: then all that a client with this
+        position has seen is still on the tape, and nothing lies between."""
+        before = epoch, sequence - 1
+        return found[1] == sequence and sequence > 1 and self._tape.resume(*before) == before
+
     def _refusal(self, client: Client, epoch: int, sequence: int) -> str:
         tape = self._tape
-        if client.live_from is None:
-            return "subscriptions began at different sequences; resume right after the first subscribe"
-        if tape.resume(epoch, sequence) != (epoch, sequence):
-            return f"epoch {epoch}, sequence {sequence} is not of this tape, whose epoch is {tape.epoch}"
         if tape.next_sequence < sequence <= tape.next_sequence + self.ahead_max and epoch == tape.epoch:
             return ""
         if sequence > tape.next_sequence:
             return f"sequence {sequence} is ahead of this tape, which is at {tape.next_sequence}"
         if sequence < tape.oldest_sequence:
             return f"sequence {sequence} is gone; the tape holds {tape.oldest_sequence} and later"
-        if sequence > client.live_from:
+        if client.live_from is not None and sequence > client.live_from:
             return f"sequence {sequence} is later than the subscription, which began at {client.live_from}"
         return ""
 

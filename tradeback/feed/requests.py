@@ -21,7 +21,7 @@ from tradeback.feed.lane_v2 import LaneV2
 from tradeback.feed.watches import Watches
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig
-from tradeback.model.limits import CLIENT_ERRORS_MAX
+from tradeback.model.limits import CLIENT_ERRORS_MAX, CLIENT_REQUESTS_MAX, SYMBOLS_PER_COST
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.wire import control
 
@@ -48,6 +48,10 @@ class Requests:
 
     def handle(self, client: Client, text: bytes) -> None:
         """Serve one text message."""
+        if not client.charge(1):
+            words = f"more than {CLIENT_REQUESTS_MAX} requests in a second; large ones count for more"
+            self.refuse(client, control.error(control.TOO_MANY_REQUESTS, words))
+            return
         try:
             message = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -85,10 +89,11 @@ class Requests:
 
     def _subscribe(self, client: Client, request: control.Subscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
+        client.charge(len(symbols) // SYMBOLS_PER_COST)
         everything = request.everything and client.admission.symbols is None
         symbols, forbidden = _allowed(client, symbols, request.names)
         channels = [channel for channel in request.channels if channel not in self._disabled]
-        if channels and (symbols or everything):
+        if channels and (symbols or request.everything):
             _send(client, control.subscribed(symbols, client.lane.position(client)))
             asked = EVERYTHING if everything else frozenset(symbol.id for symbol in symbols)
             self._watches.asked(client, channels, asked)
@@ -106,6 +111,8 @@ class Requests:
 
     def _unsubscribe(self, client: Client, request: control.Unsubscribe) -> None:
         symbols, unknown = self._resolve(request.names, request.everything)
+        client.charge(len(symbols) // SYMBOLS_PER_COST)
+        symbols, forbidden = _allowed(client, symbols, request.names)
         if symbols or request.everything:
             gone = EVERYTHING if request.everything else frozenset(symbol.id for symbol in symbols)
             known = [symbol.id for symbol in self._symbols]
@@ -116,6 +123,8 @@ class Requests:
             _send(client, control.unsubscribed(symbol.symbol for symbol in symbols))
         if unknown:
             self.refuse(client, control.unknown_symbols(unknown))
+        if forbidden:
+            self.refuse(client, control.forbidden_symbols(forbidden))
 
     def _resolve(self, names: tuple[str, ...], everything: bool) -> tuple[list[Symbol], list[str]]:
         """The symbols with these names, each once, and the names that mean nothing here."""

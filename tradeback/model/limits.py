@@ -36,6 +36,10 @@ SYMBOLS_PER_REQUEST_MAX: Final = 1_024
 CLIENT_MESSAGE_BYTES_MAX: Final = 64 * KIB
 CLIENT_ERRORS_MAX: Final = 20
 """Bad requests after which a client is closed with 1008."""
+CLIENT_REQUESTS_MAX: Final = 1_000
+"""Requests of a client between two sweeps (a second); beyond them each is an error."""
+SYMBOLS_PER_COST: Final = 16
+"""So many symbols of a request count as one request more."""
 
 # HTTP.
 HEAD_BYTES_MAX: Final = 16 * KIB

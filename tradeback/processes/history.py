@@ -31,12 +31,15 @@ from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
 from tradeback.processes.link import Link, Message
 from tradeback.processes.shuttle import Shuttle
+from tradeback.ops.limits import open_files
 
 ROUTES = ("/udf/history", "/api/v1/symbols/{symbol}/bars")
 BURST_SECONDS = 4
 KEEP_ALIVE_S = 75.0
 
 
+CONNECTIONS_MAX = 2_048
+"""Beyond so many, or half of the descriptors, connections between two requests are closed for new ones."""
 class KlinesOfEngine:
     """`api.context.Klines` over the link to the engine. Loop thread."""
 
@@ -98,7 +101,8 @@ class HistoryServer:
         self.klines = context.klines = klines
         self._rates = Rates(_rates(context.config))
         self._proxies = Proxies(())
-        self._runner: web.AppRunner | None = None
+        self._runner: Runner | None = None
+        self._connections_max = min(CONNECTIONS_MAX, open_files()[0] // 2)
         self._arriving: set[asyncio.Task[None]] = set()
         self.taken = self.returned = 0
 
@@ -111,9 +115,7 @@ class HistoryServer:
         bars = BarReader(self._context)
         routes = (*UdfRoutes(self._context, bars).routes(), *MarketRoutes(self._context, bars).routes())
         app.add_routes([route for route in routes if route.path in ROUTES])
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0
-        )
+        self._runner = Runner(app, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0)
         await self._runner.setup()
 
     def take(self, link: Link, descriptor: int, data: bytes) -> None:
@@ -122,6 +124,7 @@ class HistoryServer:
         task = asyncio.create_task(self._serve(link, socket.socket(fileno=descriptor), data))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+        self._make_room()
 
     async def stop(self) -> None:
         """Answer what was asked, and end."""
@@ -134,6 +137,13 @@ class HistoryServer:
     async def _serve(self, link: Link, sock: socket.socket, data: bytes) -> None:
         def go_back(transport: Any, seen: bytes) -> None:
             self.returned += 1
+    def _make_room(self) -> None:
+        """Whoever opens thousands of connections takes descriptors from nobody: the store needs some."""
+        runner = self._runner
+        server = runner.server if runner is not None else None
+        if runner is not None and server is not None and len(server.connections) >= self._connections_max:
+            runner.shed()
+
             descriptor = transport.get_extra_info("socket").fileno()
             link.send({"back": True}, seen, (descriptor,))
             # Only this process's descriptor: the connection lives on in the engine, if there is one.
@@ -152,7 +162,7 @@ class HistoryServer:
             return
         if transport.is_closing():
             return
-        shuttle = Shuttle(make(), go_back)
+        shuttle = Shuttle(make(), go_back, self._context.config.server.read_timeout_s)
         transport.set_protocol(shuttle)
         shuttle.connection_made(transport)
         shuttle.data_received(data)

@@ -4,7 +4,7 @@ A watch belongs to a `watch_id` (`SessionRecord.watch_id`): the user's own, the 
 anonymous session's, gone with it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from tradeback.model.clock import Clock
 from tradeback.model.errors import StoreError, TradebackError
@@ -48,7 +48,7 @@ class MarketWatch:
         """Add to the end; False when it is there already. Raises WatchFull."""
         added = await self._accounts.watch(watch_id, symbol, self.symbols_max, self._clock.wall_ns())
         if added is None:
-            raise WatchFull(f"a market watch holds {self.symbols_max} symbols at the most: remove one first")
+            raise self._full()
         if added:
             self._tell(watch_id, symbol, True)
         return added
@@ -59,6 +59,24 @@ class MarketWatch:
         if removed:
             self._tell(watch_id, symbol, False)
         return removed
+
+    async def arrange(self, watch_id: str, symbols: Sequence[str], hidden: Collection[str] = ()) -> None:
+        """Make the watch these symbols in this order, each once. What is `hidden` from the caller stays, at
+        the end. Raises WatchFull before anything is changed."""
+        held = await self.symbols(watch_id)
+        kept = [symbol for symbol in held if symbol in hidden and symbol not in symbols]
+        if len(symbols) + len(kept) > self.symbols_max:
+            raise self._full()
+        for symbol in held:
+            if symbol not in symbols and symbol not in kept:
+                await self.remove(watch_id, symbol)
+        for symbol in symbols:
+            if symbol not in held:
+                await self.add(watch_id, symbol)
+        await self._accounts.arrange_watch(watch_id, [*symbols, *kept])
+
+    def _full(self) -> WatchFull:
+        return WatchFull(f"a market watch holds {self.symbols_max} symbols at the most: remove one first")
 
     async def adopt(self, from_id: str, into_id: str) -> list[str]:
         """After a log-in: put the symbols of the anonymous watch behind the user's own, as far as there is

@@ -326,6 +326,10 @@ class UserRecord:
     """All that the user may see; None: everything."""
 
 
+USER_PREFIX = "user:"
+"""Of what belongs to a user and not to one session."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One session. Its token is nowhere but with the client; here is the token's SHA-256."""
@@ -345,7 +349,7 @@ class SessionRecord:
     @property
     def watch_id(self) -> str:
         """Whose market watch it sees: the user's own on every device, an anonymous one's is its own."""
-        return self.token_hash if self.user_id is None else f"user:{self.user_id}"
+        return self.token_hash if self.user_id is None else f"{USER_PREFIX}{self.user_id}"
 
 
 class Accounts(Protocol):
@@ -404,6 +408,9 @@ class Accounts(Protocol):
 
     async def unwatch(self, watch_id: str, symbol: str) -> bool:
         """Take out; False when it was not there."""
+
+    async def arrange_watch(self, watch_id: str, symbols: Sequence[str]) -> None:
+        """Bring the symbols of one watch into this order, all at once; none comes or goes."""
 
     async def watched(self, watch_id: str) -> list[str]:
         """The symbols of one watch in display order."""

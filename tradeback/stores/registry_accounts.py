@@ -219,6 +219,13 @@ class SqlAccounts(ABC):
         (matched,) = await self._write((text, (watch_id, symbol)))
         return matched > 0
 
+    async def arrange_watch(self, watch_id: str, symbols: Sequence[str]) -> None:
+        """See `ports.Accounts`."""
+        text = "UPDATE market_watch SET display_order = ? WHERE session_id = ? AND symbol = ?"
+        placed = [(text, (place, watch_id, symbol)) for place, symbol in enumerate(symbols, 1)]
+        if placed:
+            await self._write(*self.lock_watches, *placed)
+
     async def watched(self, watch_id: str) -> list[str]:
         """See `ports.Accounts`."""
         text = "SELECT symbol FROM market_watch WHERE session_id = ? ORDER BY display_order, id"

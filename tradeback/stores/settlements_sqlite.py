@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tradeback.stores.ports import USER_PREFIX
 from tradeback.stores.sqlite import Sqlite
 
 WAITING, SETTLED, INCOMPLETE = "waiting", "settled", "incomplete"
@@ -26,7 +27,7 @@ class Settlement:
 
     id: str
     owner: str
-    """Whose it is: a session's token hash; empty for nobody's."""
+    """Whose it is (`SessionRecord.watch_id`): a user, or a session without one; empty for nobody's."""
     symbol_id: int
     symbol: str
     at_ms: int
@@ -40,6 +41,11 @@ class Settlement:
     """Why it is not proved complete."""
     proof: str | None = None
     """JSON."""
+
+    @property
+    def is_users(self) -> bool:
+        """A user's own. Any other is read by its id alone: a session without a user gets lost."""
+        return self.owner.startswith(USER_PREFIX)
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Settlement))
@@ -89,6 +95,11 @@ class SettlementsSqlite:
         """The owner's, the newest first."""
         with self._file.reading() as connection:
             return [Settlement(*row) for row in connection.execute(_OF_OWNER, (owner, limit))]
+
+    def give(self, from_owner: str, into_owner: str) -> None:
+        """Let all of one owner be another's."""
+        with self._file.writing() as connection:
+            connection.execute("UPDATE settlements SET owner = ? WHERE owner = ?", (into_owner, from_owner))
 
     def close(self) -> None:
         """Close all connections."""

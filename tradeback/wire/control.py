@@ -39,8 +39,18 @@ TOO_MANY_SYMBOLS: Final = "too_many_symbols"
 BAD_REQUEST: Final = "bad_request"
 DISABLED: Final = "disabled"
 FORBIDDEN_SYMBOL: Final = "forbidden_symbol"
+TOO_MANY_REQUESTS: Final = "too_many_requests"
 ERROR_CODES: Final = frozenset(
-    {UNKNOWN_SYMBOL, BAD_JSON, UNKNOWN_TYPE, TOO_MANY_SYMBOLS, BAD_REQUEST, DISABLED, FORBIDDEN_SYMBOL}
+    {
+        UNKNOWN_SYMBOL,
+        BAD_JSON,
+        UNKNOWN_TYPE,
+        TOO_MANY_SYMBOLS,
+        BAD_REQUEST,
+        DISABLED,
+        FORBIDDEN_SYMBOL,
+        TOO_MANY_REQUESTS,
+    }
 )
 
 SHOWN_MAX: Final = 10
