@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tradeback import settings
 from tradeback.model.config import Config
 from tradeback.model.errors import ConfigError
+from tradeback.ops.components import COMPONENTS, LEVELS
 
 DEFAULT_FILE = Path(__file__).parent.parent / "configs" / "default.yaml"
 KEYS = settings.keys()
@@ -36,6 +37,7 @@ FIXED_VARIABLES = (
 names = st.text(st.sampled_from("ABCDEFGHXYZ0123456789币安人生"), min_size=1, max_size=8)
 origins = st.just("*") | st.builds("https://{}".format, st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True))
 networks = st.ip_addresses().map(lambda address: f"{address}/{address.max_prefixlen}")
+log_levels = st.builds("{}={}".format, st.sampled_from(sorted(COMPONENTS)), st.sampled_from(sorted(LEVELS)))
 hosts = st.from_regex(r"[a-z][a-z0-9]{0,8}(:[1-9][0-9]{0,3})?", fullmatch=True)
 
 
@@ -61,7 +63,7 @@ def values(key: settings.Key) -> st.SearchStrategy[Any]:
     if key.name == "auth.mode":
         return st.sampled_from(("open", "required"))
     if key.name in settings.LISTS:
-        words = origins if key.name == "server.origins" else networks
+        words = {"server.origins": origins, "server.proxies": networks}.get(key.name, log_levels)
         return st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)
     if key.name == "redis.addr":
         return st.sampled_from(("cache", "cache.example.com:6379", "127.0.0.1:1", "[::1]:65535", "[fe80::1]"))
@@ -214,6 +216,9 @@ REFUSED_VARIABLES = [
     ("EXCHANGE_LINES", "3", "exchange.lines", "<= 2"),
     ("FEATURE_ENIGMA_ENABLED", "perhaps", "feature.enigma_enabled", "true or false"),
     ("LOG_LEVEL", "loud", "log_level", "debug, info, warning, error"),
+    ("LOG_LEVELS", "line=loud", "log_levels", "debug, info, warning, error"),
+    ("LOG_LEVELS", "lines=debug", "log_levels", "library, line,"),
+    ("LOG_LEVELS", "line", "log_levels", "COMPONENT=LEVEL"),
     ("REDIS_ADDR", "redis://localhost", "redis.addr", "HOST:PORT"),
     ("REDIS_ADDR", "localhost:65536", "redis.addr", "65535"),
     ("REDIS_DB", "3", "redis.db", "REDIS_ADDR"),

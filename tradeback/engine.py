@@ -18,6 +18,7 @@ from tradeback.api.access import Access, owner_of
 from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
 from tradeback.api.gate import SocketGate
+from tradeback.api.runner import Runner
 from tradeback.exchange.listing import Listing
 from tradeback.feed.announce import announce
 from tradeback.feed.front import Front
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from tradeback.parts import Parts
     from tradeback.processes.hub import Hub
 
+REQUESTS_S = 2.0
+"""How long requests that have come may still take when the engine stops."""
 FIRST_COMPILE = "compiling kernels, once, about 5 s"
 
 
@@ -64,6 +67,8 @@ class Engine:
         self._bring_up: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[None] | None = None
         self._front: Front | None = None
+        self._runner: Runner | None = None
+        self._feed: Feed | None = None
         self._tape_health: TapeHealth | None = None
         self._gap_store: GapsSqlite | None = None
         self._registry: RegistrySqlite | None = None
@@ -153,8 +158,20 @@ class Engine:
         assert self._failed is not None, "start comes first"
         await asyncio.shield(self._failed)
 
-    async def stop(self) -> None:
-        """Close everything in the order of the flow; also after a start that failed or was cancelled."""
+    async def stop(self, *, restarting: bool = False) -> None:
+        """Close everything in the order of the flow; also after a start that failed or was cancelled.
+
+        `restarting`: another engine will take this one's place, which clients are told. On sockets that a
+        supervisor holds it will take new connections, too; else they are refused from now on.
+        """
+        if self._feed is not None:
+            self._feed.turn_away(restarting=restarting)
+        if self._front is not None and restarting and self._hub is not None:
+            await self._front.close()
+        elif self._front is not None:
+            self._front.turning_away = True
+        if self._runner is not None:
+            await self._runner.drain(REQUESTS_S)
         if self._bring_up is not None:
             self._bring_up.cancel()
             await asyncio.gather(self._bring_up, return_exceptions=True)
@@ -193,14 +210,14 @@ class Engine:
             front.hand_over = self._hub.hand_over
             front.hand_history, self._hub.adopt = self._hub.hand_history, front.adopt
             await front.serve(self._hub.sockets)
-        self._front = front
+        self._front, self._feed, self._runner = front, feed, runner
         feed.start()
         access.sessions.start()
         self._closing.append(access.sessions.stop)
         access.attendance.start()
         self._closing.append(access.attendance.stop)
-        self._closing.append(feed.close)
         self._closing.append(front.close)
+        self._closing.append(feed.close)
 
     async def _come_up(
         self, context: ServingContext, feed: Feed, registry: OpenRegistry, series: SeriesSqlite

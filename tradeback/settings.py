@@ -24,6 +24,7 @@ from tradeback.model.config import Config, ExchangeConfig
 from tradeback.model.errors import ConfigError
 from tradeback.model.symbols import SYMBOL_BYTES_MAX
 from tradeback.model.units import format_duration, format_size, parse_duration, parse_size
+from tradeback.ops.components import parse_pair
 
 OPTIONAL = {
     "influx.url", "influx.token", "mysql.host", "mysql.password", "nats.url", "redis.addr", "redis.password",
@@ -34,7 +35,7 @@ OPTIONAL = {
 SERVERS = {"influx": "influx.url", "mysql": "mysql.host", "nats": "nats.url", "redis": "redis.addr"}
 """Section of a server -> the key that says that there is one; its other keys mean nothing without."""
 
-LISTS = {"server.origins", "server.proxies"}
+LISTS = {"server.origins", "server.proxies", "log_levels"}
 """Keys that hold a list of words and may be empty."""
 
 WATCHED_PREFIXES = ("AUTH_", "EXCHANGE_", "FEATURE_", "FEED_", "LIMIT_", "SERVER_", "TAPE_")
@@ -206,12 +207,18 @@ def _symbols(value: Any) -> tuple[str, ...]:
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
-    """A comma list or a YAML list, each word checked and written in one way."""
+    """A comma list or a YAML list, each word checked and written in one way. Levels may be a mapping."""
+    if name == "log_levels" and isinstance(value, Mapping):
+        value = [f"{component}={level}" for component, level in value.items()]
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ValueError("write a list of words with commas between them")
-    check = _origin if name == "server.origins" else _network
+    check = _CHECKS[name]
     return tuple(dict.fromkeys(check(part.strip()) for part in parts if part.strip()))
+
+
+def _log_level(text: str) -> str:
+    return "=".join(parse_pair(text))
 
 
 def _origin(text: str) -> str:
@@ -237,6 +244,9 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
         raise ValueError(f"{error}; write addresses or networks like 10.0.0.0/8, 127.0.0.1, ::1") from None
+
+
+_CHECKS = {"server.origins": _origin, "server.proxies": _network, "log_levels": _log_level}
 
 
 def _check(name: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tradeback.feed.listening import bind
 from tradeback.model.config import Config
 from tradeback.processes.page import create_page
-from tradeback.processes.setup import ENGINE, RECORDER, WORKER, Setup
+from tradeback.processes.setup import ENGINE, RECORDER, STOPPING, WORKER, Setup
 from tradeback.processes.spawn import Started, how_it_ended, spawn
 
 if TYPE_CHECKING:
@@ -109,9 +109,21 @@ class Family:
         child.started = spawn(child.setup, child.files)
         child.since_ns, child.up_since = time.time_ns(), 0.0
 
+    def kill(self) -> None:
+        """End all processes at once."""
+        for child in self.children:
+            if child.started is not None:
+                child.started.process.kill()
+
+    def leave_port(self) -> None:
+        """Give the port up: with the engine, which still has it, it is closed."""
+        for sock in self._sockets:
+            sock.close()
+
     def close(self) -> None:
-        """Close the port."""
-        for sock in (*self._sockets, *self._listening.values()):
+        """Close everything that listens."""
+        self.leave_port()
+        for sock in self._listening.values():
             sock.close()
 
     def _other(self, base: Setup, name: str, number: int) -> Child:
@@ -167,12 +179,16 @@ class Supervisor:
         import asyncio
 
         self._stopping = True
+        # The engine answers 503 until it is gone; then nobody shall wait for an answer that never comes.
+        self._family.leave_port()
         last = [child for child in self._family.others if child.setup.role == RECORDER]
         for group in ([child for child in self._family.children if child not in last], last):
             for child in group:
                 if child.timer is not None:
                     child.timer.cancel()
                 if child.started is not None:
+                    if child.link is not None:
+                        child.link.send({STOPPING: True})
                     child.started.process.terminate()
             try:
                 async with asyncio.timeout(STOP_S):

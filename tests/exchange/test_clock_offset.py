@@ -158,7 +158,7 @@ async def test_clocks_that_are_apart_are_said_once_and_shown() -> None:
         assert shown["corrected_ms"] == pytest.approx(50.0 + details["offset_ms"], abs=0.1)
         assert shown["error_ms"] == details["error_ms"]
         gauges = {family.name: family.samples[0][1] for family in made.collect()}
-        assert gauges["tradeback_clock_offset_ms"] == pytest.approx(900, abs=2.6)
+        assert gauges["tradeback_clock_offset_seconds"] == pytest.approx(0.9, abs=0.0026)
         assert gauges["tradeback_clock_apart"] == 1
         await until(lambda: len(made.estimate.samples) > 12)
         assert len(log.of("are apart")) == 1

@@ -20,6 +20,7 @@ from tradeback.api.market_watch import MarketWatchRoutes
 from tradeback.api.openapi import OpenApiRoutes
 from tradeback.api.packing import PACKER, Packer
 from tradeback.api.page import PageRoutes
+from tradeback.api.request_metrics import RequestMetrics
 from tradeback.api.runner import Runner
 from tradeback.api.settlement_routes import SettlementRoutes
 from tradeback.api.stats import StatsRoutes
@@ -37,8 +38,11 @@ LINGERING_S = 2.0
 
 def make_app(context: ServingContext) -> web.Application:
     """The application with all routes."""
+    requests = RequestMetrics("engine")
+    context.collectors.append(requests)
     app = web.Application(
         middlewares=[
+            requests.count,
             errors_as_udf,
             errors_as_json,
             guard(lambda: context.access, context.config.server.read_timeout_s),

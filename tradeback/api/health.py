@@ -16,6 +16,7 @@ from tradeback.api.describe import Answer, operation, ref
 from tradeback.api.errors import json_response
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
+from tradeback.version import VERSION
 
 VITAL = ("tape", "feed")
 """Components without which nothing works."""
@@ -138,7 +139,10 @@ class HealthRoutes:
         """Prometheus text. Collected on the loop, written by a thread: it takes milliseconds."""
         from tradeback.ops.exposition import render
 
-        families: list[Family] = []
+        ready = Family("tradeback_ready", "gauge", "1 while clients are served well, see /health/ready.")
+        families = [ready.add(float(not missing(self._context)))]
+        build = Family("tradeback_build_info", "gauge", "1, with the version that runs.")
+        families.append(build.add(1.0, version=VERSION))
         for collector in self._context.collectors:
             families.extend(collector.collect())
         body = await asyncio.get_running_loop().run_in_executor(None, render, families)

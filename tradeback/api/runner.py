@@ -110,12 +110,19 @@ class Runner(web.AppRunner):
             handler.force_close()
         return len(idle[:SHED_AT_ONCE])
 
+    async def drain(self, seconds_max: float) -> None:
+        """Close idle connections, and the others when their requests are answered or the time is up."""
+        server = self.server
+        if server is not None:
+            server.pre_shutdown()
+            await server.shutdown(seconds_max)
+
     async def _make_server(self) -> web.Server:
         server: Any = await super()._make_server()
         server.__class__ = _Server
+        server.head_seconds_max = self._head_seconds_max
         found: web.Server = server
         return found
-        server.head_seconds_max = self._head_seconds_max
 
 
 def _http_log() -> logging.Logger:

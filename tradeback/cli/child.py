@@ -32,16 +32,18 @@ def _run(setup: Setup) -> None:
     if setup.role == ENGINE:
         limits.favour_loop()
     limits.raise_open_files(setup.config.feed.clients_max + limits.OPEN_FILES_SPARE)
-    log.configure(setup.config.log_level, console=setup.colour or None)
+    log.begin(setup.config, setup.name, console=setup.colour or None)
     uvloop.run(_until_told(setup))
 
 
 async def _until_told(setup: Setup) -> None:
     """Play the role until a signal or the supervisor's end. An error is told to the supervisor, too."""
     from tradeback.cli.race import race, stop_signals
+    from tradeback.ops import log
     from tradeback.processes.member import Control
 
     stopping = stop_signals()
+    log.follow_levels()
     control = Control(setup)
     play = _engine if setup.role == ENGINE else _recorder if setup.role == RECORDER else _worker
     work: Coroutine[Any, Any, None] = play(setup, control)
@@ -67,7 +69,7 @@ async def _engine(setup: Setup, control: Any) -> None:
         control.tell({"open": engine.url})
         await engine.wait_stopped()
     finally:
-        await engine.stop()
+        await engine.stop(restarting=await control.goes_on())
 
 
 async def _recorder(setup: Setup, control: Any) -> None:
@@ -98,7 +100,7 @@ async def _worker(setup: Setup, control: Any) -> None:
         control.tell({"up": True})
         await asyncio.Event().wait()
     finally:
-        await worker.stop()
+        await worker.stop(restarting=await control.goes_on())
 
 
 if __name__ == "__main__":

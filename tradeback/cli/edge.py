@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.options import config_option
+
 if TYPE_CHECKING:
     from tradeback.model.config import Config
 
 
 @click.command(short_help="Serve another engine's tape, read from NATS.")
-@click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
+@config_option
 @click.option("--hub", metavar="NODE", help="Name of the engine to follow: its NATS_NODE (NATS_NODE).")
 @click.option("--nats", metavar="URL", help="The server to which that publishes (NATS_URL).")
 @click.option("--host", metavar="ADDRESS", help="Address to serve on (SERVER_HOST).")
 @click.option("--port", metavar="PORT", help="Port to serve on, 0 for a free one (SERVER_PORT).")
-@click.option("--data-dir", metavar="DIR", help="Where the copy of the tape lives (DATA_DIR).")
+@click.option(
+    "--data-dir", type=click.Path(), metavar="DIR", help="Where the copy of the tape lives (DATA_DIR)."
+)
 @click.option(
     "--announce", is_flag=True, help='Print {"http": "http://HOST:PORT"} to stdout when the port is open.'
 )
@@ -48,16 +50,19 @@ def edge(config_path: str | None, announce: bool, **options: Any) -> int:
 
     limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
     limits.favour_loop()
-    log.configure(config.log_level)
+    log.begin(config, "engine")
     uvloop.run(_serve(config, announce))
     return 0
 
 
 async def _serve(config: "Config", announce: bool) -> None:
-    from tradeback.cli.race import show_progress, stop_signals
+    from tradeback.cli.race import end_at_once, show_progress, stop_signals
     from tradeback.edge.serve import serve
+    from tradeback.ops import log
 
-    await serve(config, stop_signals(), lambda url: _greet(url, announce), show_progress)
+    log.follow_levels()
+
+    await serve(config, stop_signals(end_at_once), lambda url: _greet(url, announce), show_progress)
 
 
 def _greet(url: str, announce: bool) -> None:

@@ -25,7 +25,9 @@ COMMANDS = {
     "tape": ("tradeback.cli.tape:tape", "Look at, verify and export a tape."),
     "user": ("tradeback.cli.user:user", "Users: add, list, passwd, disable, enable, allow, remove."),
     "migrate": ("tradeback.cli.migrate:migrate", "Bring the registry's tables to this version, or back."),
-    "doctor": ("tradeback.cli.doctor:doctor", "Check configuration, machine and exchange."),
+    "log-level": ("tradeback.cli.log_level:log_level", "Log levels of a running engine, by component."),
+    "doctor": ("tradeback.cli.doctor:doctor", "Check configuration, machine, exchange and servers."),
+    "completion": ("tradeback.cli.completion:completion", "Print the script for completion at Tab."),
 }
 """Sub-command -> where it lives and its line in the help. Nothing is imported to print the list."""
 

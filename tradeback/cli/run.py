@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.options import config_option
+
 if TYPE_CHECKING:
     from tradeback.model.config import Config
     from tradeback.supervisor import Family
 
 
 @click.command(short_help="Run the engine against the exchange.")
-@click.option(
-    "--config", "config_path", metavar="FILE", help="YAML file; otherwise CONFIG_PATH, otherwise defaults."
-)
+@config_option
 @click.option("--host", metavar="ADDRESS", help="Address to serve on (SERVER_HOST).")
 @click.option("--port", metavar="PORT", help="Port to serve on, 0 for a free one (SERVER_PORT).")
-@click.option("--data-dir", metavar="DIR", help="Where the tape lives (DATA_DIR).")
+@click.option("--data-dir", type=click.Path(), metavar="DIR", help="Where the tape lives (DATA_DIR).")
 @click.option(
     "--spin", is_flag=True, default=None, help="Never sleep: half the latency for one whole core (SPIN)."
 )
@@ -62,7 +62,7 @@ def _run_family(config: "Config", announce: bool) -> int:
 
     from tradeback.ops import log
 
-    log.configure(config.log_level)
+    log.begin(config, "supervisor")
     return asyncio.run(_supervise(family, announce))
 
 
@@ -71,11 +71,16 @@ async def _supervise(family: "Family", announce: bool) -> int:
     import asyncio
     import signal
 
-    from tradeback.cli.race import race, stop_signals
-    from tradeback.ops.log import get_log
+    from tradeback.cli.race import end_at_once, race, stop_signals
+    from tradeback.ops.log import follow_levels, get_log
     from tradeback.supervisor import Supervisor
 
-    stopping = stop_signals()
+    def at_once(number: int) -> None:
+        family.kill()
+        end_at_once(number)
+
+    stopping = stop_signals(at_once)
+    follow_levels()
     supervisor = Supervisor(family, get_log("supervisor"), lambda url: _greet({"http": url}, announce))
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, supervisor.reap)
     supervisor.reap()
@@ -93,20 +98,22 @@ def _run_alone(config: "Config", announce: bool) -> int:
 
     limits.raise_open_files(config.feed.clients_max + limits.OPEN_FILES_SPARE)
     limits.favour_loop()
-    log.configure(config.log_level)
+    log.begin(config, "engine")
     uvloop.run(_serve(config, announce))
     return 0
 
 
 async def _serve(config: "Config", announce: bool) -> None:
     """Start, announce, wait for a signal or the engine's own end, stop. The engine's errors pass through."""
-    from tradeback.cli.race import race, show_progress, stop_signals
+    from tradeback.cli.race import end_at_once, race, show_progress, stop_signals
     from tradeback.engine import Engine
     from tradeback.ops.clock import SystemClock
+    from tradeback.ops.log import follow_levels
 
     engine = Engine(config, SystemClock())
     engine.progress = show_progress
-    stopping = stop_signals()
+    stopping = stop_signals(end_at_once)
+    follow_levels()
     try:
         if await race(engine.start(), stopping.wait()) == 0:
             _greet({"http": engine.url}, announce)

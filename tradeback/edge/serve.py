@@ -36,7 +36,7 @@ async def serve(
         except Turn as error:
             turn = error
         finally:
-            await engine.stop()
+            await engine.stop(restarting=turn is not None)
         if turn is not None:
             lost = turn.lost
             await asyncio.to_thread(turn.apply, Path(config.data_dir) / "tape")

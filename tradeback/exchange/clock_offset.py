@@ -215,15 +215,17 @@ class ClockOffset:
         return round(min(trips) / 1e3, 3) if trips else None
 
     def collect(self) -> Iterator[Family]:
-        """The estimate as gauges, in ms; absent before the first sample."""
+        """The estimate as gauges; absent before the first sample."""
         offset = self.now()
         if offset is not None:
             yield Family(
-                "tradeback_clock_offset_ms", "gauge", "The exchange's clock minus this machine's, estimated."
-            ).add(offset.offset_us / 1e3)
-            yield Family("tradeback_clock_error_ms", "gauge", "The estimate's error is at most this.").add(
-                offset.error_us / 1e3
-            )
+                "tradeback_clock_offset_seconds",
+                "gauge",
+                "The exchange's clock minus this machine's, estimated.",
+            ).add(offset.offset_us / 1e6)
+            yield Family(
+                "tradeback_clock_error_seconds", "gauge", "The estimate's error is at most this."
+            ).add(offset.error_us / 1e6)
         yield Family("tradeback_clock_apart", "gauge", "1: the clocks are apart by more than allowed.").add(
             float(self._is_apart)
         )

@@ -198,7 +198,19 @@ class Pool:
             seconds = (self._clock.steady_ns() - since_ns) / 1e9 if since_ns else 0.0
             age.add(seconds, line=line.plan.name)
         yield from (up, taken, reads, age)
+        yield self._collect_carriers()
         yield from self._collect_races()
+
+    def _collect_carriers(self) -> Family:
+        """Whether anything of a stream kind can come at all."""
+        up = Family("tradeback_stream_lines_up", "gauge", "Lines that deliver these streams; 0: none does.")
+        counts: dict[tuple[str, int], int] = {}
+        for line in self.lines:
+            place = line.plan.stream, line.plan.shard
+            counts[place] = counts.get(place, 0) + line.is_up
+        for (stream, shard), count in counts.items():
+            up.add(count, stream=stream, shard=str(shard))
+        return up
 
     def _collect_races(self) -> Iterator[Family]:
         """How the lines do against each other, by stream kind."""

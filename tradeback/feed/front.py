@@ -44,6 +44,8 @@ from tradeback.model.limits import (
 FDS_RESERVED = 128
 """File descriptors kept for the exchange, the tape, stores and logs."""
 WRITE_SECONDS_MAX = 15.0
+RETRY_AFTER_S = 5
+"""What clients are told that come while the engine stops."""
 LINGER_S = 1.0
 """How long a refused connection may take to read its answer."""
 READ_BUFFER_FIRST_BYTES = 2_048
@@ -91,6 +93,8 @@ class Front:
         """Asked first about every upgrade that is let in: another process may serve it."""
         self.hand_history: HandHistory = _nobody_reads
         """Asked first about connections that begin with a request for history: another process may answer."""
+        self.turning_away = False
+        """Every request is answered by 503: the engine is stopping."""
         self.heads: dict[HeadReader, float] = {}
         """Connections whose head is still coming, and since when (loop time), the oldest first."""
         backlog, self.fd_max = _descriptor_limits()
@@ -215,7 +219,9 @@ class HeadReader(asyncio.Protocol):
         if parsed is None:
             self._refuse(400, "bad_request", "this head is not HTTP/1.1: a request line, then name: value")
             return
-        if head.find(b" HTTP/1.") > URL_BYTES_MAX:
+        if self._front.turning_away:
+            self._refuse(503, "stopping", "the engine is stopping; try again later", RETRY_AFTER_S)
+        elif head.find(b" HTTP/1.") > URL_BYTES_MAX:
             self._refuse(414, "too_large", f"the URL is longer than {URL_BYTES_MAX} bytes")
         elif parsed.upgrade and self._front.gate is not None:
             self._seen = rest

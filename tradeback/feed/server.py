@@ -37,8 +37,11 @@ PING_IDLE_S = 30.0
 """A client gets a ping when for this long nothing came from it and nothing was sent to it."""
 PONG_WAIT_S = 30.0
 """A client that is silent this long after a ping is cut."""
-DRAIN_S = 1.0
-"""How long `close` waits for clients to answer their CLOSE."""
+DRAIN_S = 2.0
+"""How long `close` waits for clients to take what they have missed."""
+FAREWELL_S = 1.0
+"""And then for clients to answer their CLOSE."""
+RETRY_AFTER_S = 5
 REASON_BYTES_MAX = 120
 """A CLOSE frame has room for 123 bytes of text (RFC 6455 section 5.5)."""
 ALL_FEATURES = FeatureConfig()
@@ -119,6 +122,10 @@ class Feed:
         self._since_ns = clock.wall_ns()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._empty: asyncio.Event | None = None
+        self._moved = asyncio.Event()
+        """Some client has caught up, or gone."""
+        self._leaving = False
+        self._farewell = WSCloseCode.GOING_AWAY, "the server is stopping"
 
     # The engine's side.
 
@@ -147,21 +154,42 @@ class Feed:
         self.now_s = asyncio.get_running_loop().time()
         self._arm_sweep()
 
+    def turn_away(self, *, restarting: bool = False) -> None:
+        """From now on nobody is let in (503). `restarting`: what `close` will say to those who are here."""
+        if restarting:
+            self._farewell = WSCloseCode.SERVICE_RESTART, "the server is restarting; connect again"
+        self._leaving = True
+
     async def close(self) -> None:
-        """Close every client with 1001 and give them a moment to answer."""
+        """Let those who are behind take what they missed, close all, give them a moment to answer."""
+        self._leaving = True
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._dismiss() and self.ready:
+                    self._moved.clear()
+                    await self._moved.wait()
         await self.v2.replays.close()
-        for client in list(self.clients):
-            client.close(WSCloseCode.GOING_AWAY, "the server is stopping")
+        self._dismiss(all_of_them=True)
         if self.clients:
             self._empty = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), DRAIN_S)
+                await asyncio.wait_for(self._empty.wait(), FAREWELL_S)
         for client in list(self.clients):
             client.abort()
         await asyncio.sleep(0)
+
+    def _dismiss(self, *, all_of_them: bool = False) -> int:
+        """Close the clients that have everything; how many are still behind."""
+        behind = 0
+        for client in list(self.clients):
+            if not all_of_them and (client.lagging or client.replay is not None):
+                behind += not client.closing
+            else:
+                client.close(*self._farewell)
+        return behind
 
     @property
     def ready(self) -> bool:
@@ -174,6 +202,8 @@ class Feed:
         self, request: WSUpgradeRequest, admission: Admission = NOBODY
     ) -> Client | WSUpgradeResponseWithListener:
         """Answer an upgrade request: a client, or an HTTP error. `admission`: whose it is."""
+        if self._leaving:
+            return _decline(Declined(503, "stopping", "the feed is stopping; try again later", RETRY_AFTER_S))
         if not self._enabled:
             return _decline(Declined(404, "not_found", "the feed is switched off (feature.binary_websocket)"))
         outcome = negotiate(request.path.decode("latin-1"), request.headers)
@@ -181,7 +211,8 @@ class Feed:
             return _decline(outcome)
         if len(self.clients) >= self._config.clients_max:
             self.counts.refused += 1
-            return _decline(Declined(503, "too_many_clients", "the feed is full; try again later"))
+            full = Declined(503, "too_many_clients", "the feed is full; try again later", RETRY_AFTER_S)
+            return _decline(full)
         client = Client(self, self.v2 if outcome.version == 2 else self.v1, admission)
         if outcome.subprotocol is None:
             return client
@@ -206,6 +237,7 @@ class Feed:
 
     def leaving(self, client: Client) -> None:
         """Nothing is delivered to this client any more."""
+        self._moved.set()
         client.lane.leaving(client)
         self.enigma.change(client, frozenset())
         self.lagging.discard(client)
@@ -253,6 +285,7 @@ class Feed:
         if client.lagging:
             return
         client.watch = None
+        self._moved.set()
         self._serve_deferred(client)
         if not client.lagging and not client.closing:
             client.transport.resume_reading()
@@ -350,7 +383,8 @@ class Feed:
 
 def _decline(outcome: Declined) -> WSUpgradeResponseWithListener:
     body = orjson.dumps({"error": {"code": outcome.code, "message": outcome.message}})
-    response = WSUpgradeResponse.create_error_response(
-        outcome.status, body, {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    if outcome.retry_after_s:
+        headers["Retry-After"] = str(outcome.retry_after_s)
+    response = WSUpgradeResponse.create_error_response(outcome.status, body, headers)
     return WSUpgradeResponseWithListener(response, None)

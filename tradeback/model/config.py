@@ -229,5 +229,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     data_dir: str = "data"
     """Where the tape and the embedded stores live."""
     log_level: LogLevel = "info"
+    log_levels: tuple[str, ...] = ()
+    """Of single components, like `line=debug`; `ops.components` lists them."""
     spin: bool = False
     """Never sleep: half the latency for one whole core."""

@@ -1,18 +1,37 @@
 """The log: JSON lines on stderr, or coloured lines when a person looks at a terminal.
 
-structlog costs 70 ms to import and 6 us a line, so nothing per tick is ever logged: whoever may repeat
-himself asks a `RepeatLimiter` first. A value whose key sounds like a secret is masked.
+    {"timestamp": ..., "level": "warning", "component": "line", "process": "engine", "event": ..., ...}
+
+structlog costs 70 ms to import and a line 15 us, so nothing per tick is ever logged. What repeats is held
+back and counted (`ops.repeats`), secrets are masked and control characters escaped (`ops.log_text`), levels
+are per component and change at run time (`ops.components`, `ops.level_file`). What other packages log by
+the standard library gets the same shape.
 """
 
+import atexit
+import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any, Protocol, TextIO
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-SECRET_WORDS = ("token", "password", "secret", "authorization", "cookie", "api_key")
-MASK = "***"
+from tradeback.model.config import Config
+from tradeback.ops.components import LEVELS, Thresholds
+from tradeback.ops.level_file import LevelFile, LevelWatch
+from tradeback.ops.log_text import MASK, SECRET_WORDS
+
+if TYPE_CHECKING:
+    from tradeback.ops.log_output import Delivery
+
+__all__ = ["LEVELS", "MASK", "SECRET_WORDS", "Log", "RepeatLimiter", "configure", "get_log"]
+
 REPEAT_KEYS_MAX = 1_024
 """Keys a limiter remembers; beyond it the oldest is forgotten, which costs at most one extra line."""
+
+thresholds = Thresholds()
+"""Of this process."""
+_delivery: "Delivery | None" = None
+_level_watch: LevelWatch | None = None
 
 
 class Log(Protocol):
@@ -34,69 +53,120 @@ class Log(Protocol):
         """A log that adds these fields to every line."""
 
 
-def mask_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: hide values of keys that sound like secrets, at any depth."""
-    for key, value in event.items():
-        event[key] = MASK if _is_secret(key) else _masked(value)
-    return event
+def configure(
+    level: str,
+    stream: TextIO | None = None,
+    *,
+    console: bool | None = None,
+    own: Iterable[str] = (),
+    process: str = "",
+    secrets: Iterable[str] = (),
+) -> None:
+    """Set up the log of this process. `console` None: coloured lines if `stream` (stderr) is a terminal.
 
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: MASK if _is_secret(key) else _masked(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(held) for held in value]
-    return value
-
-
-def _is_secret(key: Any) -> bool:
-    return isinstance(key, str) and any(word in key.lower() for word in SECRET_WORDS)
-
-
-def configure(level: str, stream: TextIO | None = None, *, console: bool | None = None) -> None:
-    """Set up the log of this process. `console` None: coloured lines if `stream` (stderr) is a terminal."""
+    `own`: levels of single components, like `line=debug`; `process`: stands in every line; `secrets`: texts
+    that are masked wherever they occur. Raises ValueError for a level or component that does not exist.
+    """
     import structlog
 
+    from tradeback.ops.log_chain import Chain, logger_class, put_bridge, set_loggers, to_json, to_terminal
+    from tradeback.ops.log_output import Delivery, Output
+    from tradeback.ops.log_text import Cleaner
+
+    global _delivery
+    finish()
     target = stream if stream is not None else sys.stderr
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        mask_secrets,
-    ]
-    if console if console is not None else target.isatty():
-        chain = [
-            *shared,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            structlog.dev.ConsoleRenderer(colors=target.isatty(), pad_event_to=32),
-        ]
-    else:
-        chain = [
-            *shared,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _to_json,
-        ]
+    readable = console if console is not None else target.isatty()
+    thresholds.configure(level, own)
+    render = to_terminal(colours=target.isatty()) if readable else to_json
+    _delivery = Delivery(Output(target), render)
+    chain = Chain(_delivery, Cleaner(secrets), _local_time if readable else _utc_time, process)
     structlog.configure(
-        processors=chain,
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        processors=[structlog.contextvars.merge_contextvars, chain.structlog],
+        wrapper_class=logger_class(thresholds),
         logger_factory=structlog.PrintLoggerFactory(file=target),
         cache_logger_on_first_use=False,
     )
+    set_loggers(thresholds)
+    put_bridge(chain)
 
 
-def get_log(part: str) -> Log:
-    """The log of one part of the engine (`line`, `tape`, ...). Call after `configure`: bound at once."""
+def begin(config: Config, process: str, *, console: bool | None = None) -> None:
+    """`configure` as the configuration says, and as `tradeback log-level` has said before this start."""
+    configure(
+        config.log_level, console=console, own=config.log_levels, process=process, secrets=secrets_of(config)
+    )
+    global _level_watch
+    logging.captureWarnings(capture=True)
+    _level_watch = _watch(config)
+    _level_watch.look()
+
+
+def follow_levels() -> None:
+    """Take levels up that are changed from now on, as long as the running loop runs. After `begin`."""
+    if _level_watch is not None:
+        _level_watch.start()
+
+
+def finish() -> None:
+    """Show what is held back, as before an end."""
+    if _delivery is not None:
+        _delivery.finish()
+
+
+atexit.register(finish)
+
+
+def delivered() -> "Delivery | None":
+    """Where the lines of this process go, with their counts; None before `configure`."""
+    return _delivery
+
+
+def secrets_of(config: Config) -> list[str]:
+    """Passwords and tokens of a configuration, also those inside of addresses."""
+    found = [config.mysql.password, config.influx.token, config.redis.password]
+    found += [config.influx.token.partition(":")[2]]
+    for address in config.nats.url.split(","):
+        account = address.rpartition("@")[0].rpartition("/")[2]
+        user, colon, password = account.partition(":")
+        found.append(password if colon else user)  # one word is a token
+    return [secret for secret in found if secret]
+
+
+def get_log(component: str) -> Log:
+    """The log of one of `ops.components.COMPONENTS`. Call after `configure`: bound at once."""
     import structlog
 
-    bound: Log = structlog.get_logger().bind(part=part)
+    bound: Log = structlog.get_logger().bind(component=component.partition(":")[0])
     return bound
 
 
-def _to_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    import orjson
+def _watch(config: Config) -> LevelWatch:
+    from tradeback.ops.log_chain import set_loggers
 
-    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    return orjson.dumps(dict(event), default=repr, option=options).decode()
+    log = get_log("engine")
+
+    def change(levels: dict[str, str]) -> None:
+        thresholds.set_run_time(levels)
+        set_loggers(thresholds)
+        log.info("log levels set at run time", levels=levels)
+
+    def fault(words: str) -> None:
+        log.warning("the log levels of run time cannot be used", reason=words)
+
+    return LevelWatch(LevelFile(config.data_dir), change, fault)
+
+
+def _utc_time(created_s: float | None) -> str:
+    now_s = time.time() if created_s is None else created_s
+    whole, part = divmod(int(now_s * 1e6), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:06d}Z"
+
+
+def _local_time(created_s: float | None) -> str:
+    now_s = time.time() if created_s is None else created_s
+    whole, part = divmod(int(now_s * 1e6), 1_000_000)
+    return f"{time.strftime('%H:%M:%S', time.localtime(whole))}.{part:06d}"
 
 
 class RepeatLimiter:

@@ -22,6 +22,8 @@ from tradeback.api.market import MarketRoutes
 from tradeback.api.origins import Proxies
 from tradeback.api.packing import PACKER, Packer
 from tradeback.api.rates import Rate, Rates
+from tradeback.api.request_metrics import RequestMetrics
+from tradeback.api.runner import Runner
 from tradeback.api.shapes import DerivedSeries
 from tradeback.api.udf import UdfRoutes, errors_as_udf
 from tradeback.derive.lacking import Span
@@ -105,10 +107,11 @@ class HistoryServer:
         self._connections_max = min(CONNECTIONS_MAX, open_files()[0] // 2)
         self._arriving: set[asyncio.Task[None]] = set()
         self.taken = self.returned = 0
+        self.requests = RequestMetrics("recorder")
 
     async def start(self) -> None:
         """Make the application."""
-        app = web.Application(middlewares=[errors_as_udf, errors_as_json, self._guard])
+        app = web.Application(middlewares=[self.requests.count, errors_as_udf, errors_as_json, self._guard])
         app[PACKER] = packer = Packer()
         app.on_cleanup.append(packer.close)
         app.on_response_prepare.append(self._protect)

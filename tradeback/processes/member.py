@@ -1,6 +1,7 @@
 """What every child has: its link to the supervisor, its end with it, and its reports to the engine."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from tradeback.ops.health import HasHealth
 from tradeback.ops.metrics import Collects
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.report import pack_families, pack_health
-from tradeback.processes.setup import Setup, socket_of
+from tradeback.processes.setup import STOPPING, Setup, socket_of
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
+WORD_S = 0.2
+"""How long the supervisor's word may take that the whole run ends."""
 REPORT_S = 0.5
 """How often a recorder or worker tells the engine how it is."""
 
@@ -33,12 +36,32 @@ class Control:
     def __init__(self, setup: Setup) -> None:
         self.gone = asyncio.Event()
         """The supervisor has ended: so shall this process."""
+        self._run_ends = asyncio.Event()
+        """With the supervisor, or because it has said so."""
         self._early: list[Message] = []
         self._on_message: Callable[[Message], None] = self._early.append
-        self._link = Link(socket_of(setup.control_fd), self._receive, self.gone.set)
+        self._link = Link(socket_of(setup.control_fd), self._receive, self._lost)
 
     def _receive(self, message: Message, behind: bytes, files: list[int]) -> None:
-        self._on_message(message)
+        if STOPPING in message:
+            self._run_ends.set()
+        else:
+            self._on_message(message)
+
+    def _lost(self) -> None:
+        self._run_ends.set()
+        self.gone.set()
+
+    async def goes_on(self) -> bool:
+        """Whether the run goes on although this process is to end: another one will take its place.
+
+        A service manager may have signalled all processes at once, so the supervisor gets a moment to say it.
+        """
+        self._link.read_rest()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WORD_S):
+                await self._run_ends.wait()
+        return not self._run_ends.is_set()
 
     def listen(self, on_message: Callable[[Message], None]) -> None:
         """Hear the supervisor from now on, and what it has said before."""

@@ -198,6 +198,7 @@ class Recorder:
                     lambda: list(self._listener.links), self._catch_up,
                 )  # fmt: skip
                 await made.start()
+                self._reporter.collectors.append(made.requests)
                 self._history = made
             return self._history
 

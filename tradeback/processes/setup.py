@@ -8,6 +8,8 @@ import msgspec
 from tradeback.model.config import Config
 
 ENGINE, RECORDER, WORKER = "engine", "recorder", "worker"
+STOPPING = "stopping"
+"""The supervisor's word to a child that the whole run ends, not this child alone."""
 
 
 class Setup(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

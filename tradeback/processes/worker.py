@@ -43,6 +43,7 @@ from tradeback.tape.reader import TapeReader
 
 POLL_S = 0.1
 """How often the tape is looked at without being woken: the engine may have died between append and wake."""
+ARRIVING_S = 1.0
 ROUNDS_MAX = 8
 """Reads of the tape after which the loop does other work."""
 
@@ -92,13 +93,20 @@ class Worker:
         self._reporter.collectors += [self.feed, self.attendance]
         self._reporter.start()
 
-    async def stop(self) -> None:
-        """Clients are told (1001), then everything ends."""
+    async def stop(self, *, restarting: bool = False) -> None:
+        """Clients get what is on the tape, are told (1001; 1012 when `restarting`), then all ends."""
+        self.feed.turn_away(restarting=restarting)
+        self._follow()
         if self._poll is not None:
             self._poll.cancel()
         asyncio.get_running_loop().remove_reader(self._wake_fd)
         if self._reporter is not None:
             self._reporter.close()
+        if self._listener is not None:
+            for link in list(self._listener.links):
+                link.read_rest()
+        if self._arriving:
+            await asyncio.wait(self._arriving, timeout=ARRIVING_S)  # they are refused
         if self._listener is not None:
             self._listener.close()
         for task in self._arriving:

@@ -1,5 +1,6 @@
 """How the tape is, for health and metrics."""
 
+import os
 from collections.abc import Iterator
 
 from tradeback.model.clock import Clock
@@ -41,4 +42,17 @@ class TapeHealth:
             ("keeper_errors", counters.keeper_errors, "Errors of the thread that syncs, seals and retires."),
         )
         yield from unlabelled("tradeback_tape_", "gauge", gauges)
+        yield from self._collect_disk()
         yield from unlabelled("tradeback_tape_", "counter", counts)
+
+    def _collect_disk(self) -> Iterator[Family]:
+        """The file system that holds the tape."""
+        try:
+            disk = os.statvfs(self._tape.folder)
+        except OSError:
+            return
+        sizes = (
+            ("free_bytes", disk.f_bavail * disk.f_frsize, "Room on the file system of the tape."),
+            ("size_bytes", disk.f_blocks * disk.f_frsize, "Size of that file system."),
+        )
+        yield from unlabelled("tradeback_disk_", "gauge", sizes)
