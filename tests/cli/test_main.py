@@ -1,11 +1,13 @@
 """cli.main: what is imported, how it helps, and how it ends."""
 
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from tests.cli.running import refused, tradeback
 from tradeback.cli import main as cli
@@ -24,11 +26,35 @@ def test_help_imports_nothing_heavy() -> None:
     assert set(done.stderr.split()) & set(HEAVY) == set()
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
-def test_every_command_shows_an_example(command: str) -> None:
-    done = CliRunner().invoke(cli.main, [command, "--help"])
-    assert done.exit_code == 0
-    assert f"tradeback {command}" in done.output.partition("xample")[2]
+def tree(context: click.Context) -> Iterator[click.Context]:
+    """A command with all that are below it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            assert command is not None
+            yield from tree(click.Context(command, context, name))
+
+
+EVERY = [each for each in tree(click.Context(cli.main, info_name="tradeback")) if each.parent]
+"""All commands and sub-commands."""
+
+
+@pytest.mark.parametrize("context", EVERY, ids=lambda each: each.command_path)
+def test_every_command_shows_an_example_that_it_understands(context: click.Context) -> None:
+    shown = context.command.get_help(context)
+    assert "Example" in shown
+    examples = [line.strip() for line in shown.partition("Example")[2].splitlines()[1:] if line.strip()]
+    mine = [line for line in examples if f"{context.command_path} " in f"{line} "]
+    assert mine, "an example of the command itself"
+    if isinstance(context.command, click.Group):
+        return
+    for line in mine:
+        # Up to a second blank, which sets off what is said of it, or to what is the shell's own.
+        own = re.split(r'  |\)"| [|>]', line[line.index(context.command_path) :])[0]
+        arguments = shlex.split(own)[len(context.command_path.split()) :]
+        parser = context.command.make_parser(click.Context(context.command))
+        parser.parse_args(arguments)
 
 
 def test_the_list_says_what_each_command_says() -> None:

@@ -77,7 +77,10 @@ class Choice:
     help=f"Port of the engine. [default: {PREFERRED_PORT} if free, else any]",
 )
 @click.option(
-    "--data-dir", metavar="DIR", help="Keep the tape here. [default: a temporary folder, removed at the end]"
+    "--data-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Keep the tape here. [default: a temporary folder, removed at the end]",
 )
 @click.option(
     "--for", "duration_s", metavar="DURATION", callback=_duration, help="End after this long, like 30s."

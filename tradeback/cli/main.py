@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tradeback.version import VERSION
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "run": ("tradeback.cli.run:run", "Run the engine against the exchange."),
@@ -37,6 +40,9 @@ UNTIL_STOPPED = {"run", "edge", "demo", "sim", "record", "replay", "tail"}
 TRACEBACK_VARIABLE = "TRADEBACK_TRACEBACK"
 """Set to 1 to see where an error came from."""
 
+COMPLETE_VARIABLE = "_TRADEBACK_COMPLETE"
+"""Set by the scripts of `tradeback completion` when the shell asks what may come at Tab."""
+
 
 class Commands(click.Group):
     """A group whose sub-commands are imported when they are called."""
@@ -58,13 +64,37 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[Any]]":
+        """The sub-commands, from the table: importing them all would make Tab slow."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items()]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [item for item in found if item.value.startswith(incomplete)] + options
+
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
     ) -> Any:
         """Run the command line and leave the process; see the module for the exit codes."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
-        sys.exit(run_guarded(lambda: super(Commands, self).main(arguments, prog_name, **extra), arguments))
+
+        def call() -> Any:
+            return super(Commands, self).main(arguments, prog_name, **extra)
+
+        sys.exit(_offer(call) if os.environ.get(COMPLETE_VARIABLE) else run_guarded(call, arguments))
+
+
+def _offer(call: Any) -> int:
+    """Answer a shell that asks what may come. Whatever fails: no words between those that the user types."""
+    try:
+        call()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except (Exception, KeyboardInterrupt):  # a boundary: nothing is offered then
+        if os.environ.get(TRACEBACK_VARIABLE) == "1":
+            raise
+    return 1
 
 
 def run_guarded(call: Any, arguments: Sequence[str]) -> int:

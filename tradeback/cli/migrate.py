@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tradeback.cli.complete import complete_revisions
 from tradeback.cli.options import config_option
 
 if TYPE_CHECKING:
     from tradeback.stores.migrate import Migration
 
-_to = click.option("--to", metavar="REV", help="Revision to end at, or base; `status` lists them.")
+_to = click.option(
+    "--to",
+    metavar="REV",
+    shell_complete=complete_revisions,
+    help="Revision to end at, or base; `status` lists them.",
+)
 
 
 @click.group(short_help="Bring the registry's tables to this version, or back.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.complete import complete_symbol_list
 from tradeback.cli.options import config_option
 from tradeback.model.errors import StartupError, TradebackError
 from tradeback.model.units import parse_duration, parse_size
@@ -65,7 +66,10 @@ def _streams(_context: click.Context, _option: click.Parameter, text: str | None
 
 
 @click.command(short_help="Record raw frames of the exchange, or check a recording.")
-@click.option("--symbols", metavar="LIST", help="Like BTCUSDT,ETHUSDT or '*' (EXCHANGE_SYMBOLS).")
+@click.option(
+    "--symbols", metavar="LIST", shell_complete=complete_symbol_list,
+    help="Like BTCUSDT,ETHUSDT or '*' (EXCHANGE_SYMBOLS).",
+)  # fmt: skip
 @click.option(
     "--streams", metavar="LIST", callback=_streams, help="Some of trade,bookTicker,aggTrade. [default: all]"
 )

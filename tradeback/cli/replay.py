@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.complete import complete_symbol_list
 from tradeback.cli.options import config_option
 from tradeback.cli.race import show_progress
 from tradeback.cli.run import _greet
@@ -64,7 +65,9 @@ def _speed(_context: click.Context, _option: click.Parameter, text: str) -> floa
     "--from", "begin", callback=_bound, metavar="TIME", help="ISO 8601 (UTC), unix s, or seq:N (tape)."
 )
 @click.option("--to", "end", callback=_bound, metavar="TIME", help="The same, exclusive.")
-@click.option("--symbols", metavar="LIST", help="Only these, like BTCUSDT,ETHUSDT.")
+@click.option(
+    "--symbols", metavar="LIST", shell_complete=complete_symbol_list, help="Only these, like BTCUSDT,ETHUSDT."
+)
 @click.option("--files", default="*", show_default=True, help="Which files of a recording, as a pattern.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradeback.cli.complete import complete_kinds, complete_symbols
 from tradeback.model.errors import StartupError, TapeError
 from tradeback.model.symbols import SYMBOL_IDS_MAX
 
@@ -96,12 +97,16 @@ def verify(data_dir: Path) -> None:
 @click.option(
     "--format", "kind_of_file", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True
 )
-@click.option("--symbol", "names", multiple=True, help="Name or wire id; may be repeated. Default: all.")
+@click.option(
+    "--symbol", "names", multiple=True, shell_complete=complete_symbols,
+    help="Name or wire id; may be repeated. Default: all.",
+)  # fmt: skip
 @click.option("--from", "from_us", callback=lambda *a: time_us(a[2]), help="ISO 8601 (UTC) or unix seconds.")
 @click.option("--to", "to_us", callback=lambda *a: time_us(a[2]), help="The same, exclusive.")
 @click.option(
-    "--kind", "kinds", multiple=True, help="trade, quote, aggTrade, ...; may be repeated. Default: all."
-)
+    "--kind", "kinds", multiple=True, shell_complete=complete_kinds,
+    help="trade, quote, aggTrade, ...; may be repeated. Default: all.",
+)  # fmt: skip
 @click.option(
     "-o",
     "--output",

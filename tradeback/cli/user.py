@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tradeback.cli.complete import complete_symbol_list, complete_users
 from tradeback.cli.options import config_option
 from tradeback.model.errors import StartupError, StoreError
 
@@ -75,7 +76,7 @@ def list_users(config_path: str | None, as_json: bool) -> None:
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_users)
 @_stdin
 @config_option
 def passwd(name: str, password_stdin: bool, config_path: str | None) -> None:
@@ -91,7 +92,7 @@ def passwd(name: str, password_stdin: bool, config_path: str | None) -> None:
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_users)
 @config_option
 def disable(name: str, config_path: str | None) -> None:
     """Keep the user but refuse the log-in; ends all sessions.
@@ -105,7 +106,7 @@ def disable(name: str, config_path: str | None) -> None:
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_users)
 @config_option
 def enable(name: str, config_path: str | None) -> None:
     """Let a disabled user log in again.
@@ -119,8 +120,8 @@ def enable(name: str, config_path: str | None) -> None:
 
 
 @user.command()
-@click.argument("name")
-@click.argument("symbols", metavar="SYMBOLS")
+@click.argument("name", shell_complete=complete_users)
+@click.argument("symbols", metavar="SYMBOLS", shell_complete=complete_symbol_list)
 @config_option
 def allow(name: str, symbols: str, config_path: str | None) -> None:
     """Let the user see these symbols and no others, or * for all; ends all sessions.
@@ -140,7 +141,7 @@ def allow(name: str, symbols: str, config_path: str | None) -> None:
 
 
 @user.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_users)
 @config_option
 def remove(name: str, config_path: str | None) -> None:
     """Remove a user with sessions and market watch.
