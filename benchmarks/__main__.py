@@ -27,13 +27,14 @@ def _paths() -> dict[str, tuple[str, Callable[[Options], Report]]]:
         path_ingest,
         path_lines,
         path_page,
+        path_sinks,
         path_startup,
         sizes_wire,
     )
 
     modules = (
         path_ingest, path_end_to_end, path_lines, path_faults, path_fanout, path_history, path_page,
-        path_startup, sizes_wire,
+        path_sinks, path_startup, sizes_wire,
     )  # fmt: skip
     return {module.NAME: (module.TITLE, module.run) for module in modules}
 

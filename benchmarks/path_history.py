@@ -8,11 +8,9 @@ to now, so every answer holds the running bar and none can be kept as a whole. T
 exchange's klines, fetched on demand before.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from benchmarks.harness import machine
 from benchmarks.harness.engine import Engine
@@ -56,13 +54,6 @@ class _Runs:
 def target_of(symbol: str) -> str:
     """What a chart asks for."""
     return f"/udf/history?symbol={symbol}&resolution=1&from={FOREVER_S - 60}&to={FOREVER_S}&countback={BARS}"
-
-
-def _move(pid: int, core: int) -> None:
-    """Put a process with all its threads on a core, where they take what others leave."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {core})
-        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _load_history(engine: Engine, names: list[str]) -> None:
@@ -146,7 +137,7 @@ def run(options: Options) -> Report:
             exchange.wait_streams("trade", len(exchange.symbols))
             engine.wait_history(HISTORY_SECONDS_MAX)
             family = engine.family()
-            _move(family["recorder"], ends_core)
+            machine.stand_back(family["recorder"], ends_core)
             _load_history(engine, exchange.symbols)
             with (
                 receive_feed(engine.port, exchange.symbols) as receive,

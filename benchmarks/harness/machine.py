@@ -34,6 +34,13 @@ def cpu_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def stand_back(pid: int, core: int) -> None:
+    """Put a process with all its threads on a core, where they take what others leave."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})
+        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+
+
 def held_up_ns(pid: int) -> int:
     """How long the process' main thread was ready to run while its core ran others, in ns; 0 if unknown."""
     try:

@@ -18,15 +18,16 @@ ENDED_CHANNEL: Final = "session:ended"
 
 def price_bytes(price: Price) -> bytes:
     """As it is kept under `price:{symbol}`."""
+    _, value, bid, ask, volume, timestamp, trade_id, quote_us = price
     return orjson.dumps(
         {
-            "trade_id": price.trade_id,
-            "quote_us": price.quote_us,
-            "price": price.price,
-            "volume": price.volume,
-            "timestamp": price.timestamp,
-            "bid": price.bid,
-            "ask": price.ask,
+            "trade_id": trade_id,
+            "quote_us": quote_us,
+            "price": value,
+            "volume": volume,
+            "timestamp": timestamp,
+            "bid": bid,
+            "ask": ask,
         }
     )
 

@@ -1,0 +1,295 @@
+"""What the feed and the engine's core notice of four servers behind it: all well, hung, killed and restarted.
+
+The engine runs as users have it, with its recorder, which writes to the servers; 10,000 trades a second
+flow. An engine without any server is measured before and (in full size) after each repeat; all ratios are to
+the better of the two. The engine has the first core alone. Recorder and servers have the core of the ends
+and take what sender and receiver leave, as they would take other cores where there are some.
+
+In a phase with trouble it begins before the first trade and lasts half of the phase, so that the other half
+is the restart and the catching up. At the end every store is compared with the tape.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.harness import machine, sink_servers
+from benchmarks.harness.engine import Engine
+from benchmarks.harness.exchange import Exchange, Paced
+from benchmarks.harness.native import build
+from benchmarks.harness.options import Options
+from benchmarks.harness.receivers import Received, receive_feed
+from benchmarks.harness.report import Check, Column, Report, Row
+from benchmarks.harness.sink_servers import HUNG, KILLED, NAMES, SinkServers
+from benchmarks.harness.stats import medians, percentiles_us, ratio
+from benchmarks.harness.store_check import compare
+from benchmarks.harness.trades import symbol_names
+from benchmarks.path_end_to_end import SETTLE_SECONDS, doubt_of
+from tests.flow.all_servers import SINKS
+from tests.servers.process import Server
+from tradeback.tape.reader import TapeReader
+
+NAME = "path_sinks"
+TITLE = "InfluxDB, Redis, NATS and MariaDB behind 10,000 trades/s: the feed and the engine's core meanwhile"
+SYMBOLS = 10
+RATE = 10_000
+WELL_SECONDS_MAX = 60.0
+FILL_SECONDS = 0.2
+"""Trades flow while servers recover: an exchange that is silent for 5 s would be taken for dead."""
+LONG = 3
+"""The phase in which all servers hang is so many times as long as the others."""
+NONE, WELL, ALL = "no servers", "all four, well", "all four"
+TO_THE_END = ("influx:trades", "redis:ticks", "nats:ticks")
+"""Sinks that take every record as it comes. Bars follow seconds later, and are compared in tests/flow."""
+P99_TARGET, COST_TARGET, GROWTH_MB_MAX = 1.3, 5.0, 64.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of trades with something going on."""
+
+    name: str
+    servers: tuple[Server, ...] = ()
+    trouble: str = ""
+    length: int = 1
+
+
+@dataclass
+class Runs:
+    """Everything that was measured, by name of the phase."""
+
+    figures: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    bases: list[dict[str, float]] = field(default_factory=list)
+    """The better run without servers of each repeat."""
+    wrong: list[str] = field(default_factory=list)
+    stores: list[str] = field(default_factory=list)
+    trades: int = 0
+
+
+def phases_of(servers: tuple[Server, ...]) -> list[Phase]:
+    """All phases with servers, in their order."""
+    named = {NAMES[type(server)]: (server,) for server in servers}
+    return [
+        Phase(WELL),
+        *(Phase(f"{name} {HUNG}", each, HUNG) for name, each in named.items()),
+        *(Phase(f"{name} {KILLED}, restarted", each, KILLED) for name, each in named.items()),
+        Phase(f"{ALL} {HUNG}", servers, HUNG, LONG),
+        Phase(f"{ALL} {KILLED}, restarted", servers, KILLED, LONG),
+    ]
+
+
+class Feed:
+    """Sends trades and measures how they arrive, run after run, and what the processes use meanwhile."""
+
+    def __init__(self, exchange: Exchange, engine: Engine, receive: Callable[[Paced], Received]) -> None:
+        self._exchange, self._receive = exchange, receive
+        self.family = engine.family()
+        self.first = 0
+
+    def run(self, seconds: float) -> tuple[Received, dict[str, float], float]:
+        """What arrived, CPU and memory of engine and recorder, and how late the sender was at p99 in us."""
+        count = int(RATE * seconds)
+        plan = Paced(time.monotonic_ns(), RATE, self.first, count, 1)
+        time.sleep(SETTLE_SECONDS)
+        engine, recorder = self.family["engine"], self.family["recorder"]
+        start, held_up = time.monotonic_ns(), machine.held_up_ns(engine)
+        engine_ns, recorder_ns = machine.cpu_ns(engine), machine.cpu_ns(recorder)
+        self._exchange.begin("paced", plan)
+        received = self._receive(plan)
+        took = time.monotonic_ns() - start
+        engine_ns, recorder_ns = machine.cpu_ns(engine) - engine_ns, machine.cpu_ns(recorder) - recorder_ns
+        held_up = machine.held_up_ns(engine) - held_up
+        late_ns = self._exchange.end()
+        self.first += count
+        used = {
+            "cpu_us": engine_ns / count / 1e3,
+            "cpu": engine_ns / took * 100,
+            "recorder_cpu": recorder_ns / took * 100,
+            "engine_mb": machine.rss_mb(engine),
+            "recorder_mb": machine.rss_mb(recorder),
+            "held_up": held_up / took * 100,
+        }
+        return received, used, float(np.percentile(late_ns, 99)) / 1e3
+
+    def measure(self, name: str, seconds: float, runs: Runs) -> None:
+        """One run, kept."""
+        before = self.first
+        received, used, late = self.run(seconds)
+        p50, p99 = percentiles_us(received.latency_ns, 50, 99)
+        runs.figures[name].append({"p50": p50, "p99": p99, "late": late, **used})
+        self.check(name, received, self.first - before, runs)
+
+    def check(self, name: str, received: Received, count: int, runs: Runs) -> None:
+        """Every trade must have come, as it was sent."""
+        runs.trades += len(received.latency_ns)
+        if len(received.latency_ns) != count or received.wrong:
+            got = f"{len(received.latency_ns)} of {count} trades, {received.wrong} wrong"
+            runs.wrong.append(f"{name}: {got}")
+
+    def fill(self, name: str, runs: Runs) -> None:
+        """Trades that nobody measures, but counts."""
+        before = self.first
+        received, _, _ = self.run(FILL_SECONDS)
+        self.check(name, received, self.first - before, runs)
+
+
+def sick_parts(engine: Engine) -> dict[str, str]:
+    """What of the servers and sinks is not well, with its words."""
+    parts = {part["name"]: part for part in json.loads(engine.get("/health/detailed")[1])["components"]}
+    names = ["store:registry", *(f"sink:{name}" for name in SINKS)]
+    return {
+        name: str(parts[name].get("error")) if name in parts else "not there"
+        for name in names
+        if name not in parts or parts[name]["state"] != "ok"
+    }
+
+
+def behind(engine: Engine) -> dict[str, int]:
+    """Records that are on the tape and not in a store, of the sinks that take all."""
+    parts = {part["name"]: part for part in json.loads(engine.get("/health/detailed")[1])["components"]}
+    head = TapeReader(engine.folder / "data" / "tape").next_sequence - 1
+    left = {name: head - int(parts[f"sink:{name}"]["details"]["position"]) for name in TO_THE_END}
+    return {name: count for name, count in left.items() if count}
+
+
+@contextmanager
+def _measured(
+    core: int, ends: int, environment: dict[str, str], options: Options
+) -> Iterator[tuple[Engine, Feed]]:
+    """An engine with its recorder, ready (in full size with the history loaded), and a subscriber."""
+    names = symbol_names(SYMBOLS)
+    with ExitStack() as stack:
+        exchange = stack.enter_context(Exchange(ends, names))
+        engine = stack.enter_context(Engine(exchange, names, core, alone=False, environment=environment))
+        engine.wait_ready()
+        exchange.wait_streams("trade", len(names))
+        if options.full:
+            engine.wait_history(WELL_SECONDS_MAX)
+        receive = stack.enter_context(receive_feed(engine.port, names))
+        feed = Feed(exchange, engine, receive)
+        for name in ("recorder", "supervisor"):
+            machine.stand_back(feed.family[name], ends)
+        yield engine, feed
+
+
+def _until(done: Callable[[], object], feed: Feed, what: str, runs: Runs) -> None:
+    """Trades flow until `done` answers nothing more. Raises TimeoutError with what it answered."""
+    deadline = time.monotonic() + WELL_SECONDS_MAX
+    while left := done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}, {WELL_SECONDS_MAX:.0f} s later: {left}")
+        feed.fill(what, runs)
+
+
+def _without(core: int, ends: int, options: Options, runs: Runs) -> None:
+    with _measured(core, ends, {}, options) as (_, feed):
+        feed.measure(NONE, _seconds(options), runs)
+
+
+def _seconds(options: Options) -> float:
+    return 4.0 if options.full else 0.3
+
+
+def _with(core: int, ends: int, options: Options, runs: Runs) -> None:
+    with (
+        SinkServers(ends) as servers,
+        _measured(core, ends, servers.stores.variables, options) as (engine, feed),
+    ):
+        for phase in phases_of(servers.all):
+            _until(lambda: sick_parts(engine), feed, f"before {phase.name}", runs)
+            length = _seconds(options) * phase.length
+            if phase.trouble:
+                with servers.trouble(phase.servers, phase.trouble, length / 2):
+                    feed.measure(phase.name, length, runs)
+            else:
+                feed.measure(phase.name, length, runs)
+        _until(lambda: sick_parts(engine), feed, "at the end", runs)
+        deadline = time.monotonic() + WELL_SECONDS_MAX
+        while (left := behind(engine)) and time.monotonic() < deadline:
+            time.sleep(SETTLE_SECONDS)
+        if left:
+            runs.wrong.append(f"records that are not in the stores {WELL_SECONDS_MAX:.0f} s later: {left}")
+        if engine.family() != feed.family:
+            runs.wrong.append("a process of the engine did not survive the run")
+        found = compare(engine, servers.stores)
+        runs.stores.append("; ".join(found.told))
+        runs.wrong += found.wrong
+
+
+def run(options: Options) -> Report:
+    """Measure, `repeats` times, with engines and servers of their own. Raises NoCompiler."""
+    if reason := sink_servers.not_installed():
+        return Report(NAME, TITLE, [], skipped=reason)
+    build()
+    core, ends = machine.cores()
+    runs = Runs()
+    with machine.pinned(ends):
+        for _ in range(options.repeats):
+            _without(core, ends, options, runs)
+            _with(core, ends, options, runs)
+            if options.full:
+                _without(core, ends, options, runs)
+            around = runs.figures[NONE][-2 if options.full else -1 :]
+            runs.bases.append(min(around, key=lambda each: each["p99"]))
+    return report_of(runs)
+
+
+def report_of(runs: Runs) -> Report:
+    """The table: one row per phase."""
+    report = Report(
+        NAME, TITLE,
+        [
+            Column("p50", "feed p50 us", 1), Column("p99", "feed p99 us", 1),
+            Column("ratio", "p99 / none", 2),
+            Column("cpu_us", "engine CPU us/trade", 2), Column("cpu_ratio", "/ none", 2),
+            Column("cpu", "engine CPU %", 1), Column("recorder_cpu", "recorder CPU %", 1),
+            Column("engine_mb", "engine MB"), Column("recorder_mb", "recorder MB"),
+            Column("late", "late p99 us", 1), Column("held_up", "held up %", 1),
+        ],
+        wrong=runs.wrong,
+    )  # fmt: skip
+    calm = medians(runs.figures[NONE])
+    for name, found in runs.figures.items():
+        figures = medians(found)
+        if name != NONE:
+            pairs = zip(found, runs.bases, strict=True)
+            figures["ratio"] = medians([{"r": ratio(a["p99"], b["p99"])} for a, b in pairs])["r"]
+            figures["cpu_ratio"] = ratio(figures["cpu_us"], calm["cpu_us"])
+        report.rows.append(Row(name, figures))
+    report.checks += _checks(report, calm)
+    report.notes += [
+        *(f"Afterwards, in the stores: {words}." for words in runs.stores),
+        f"{runs.trades:,} trades received, each compared by number, order and price.",
+        "Trouble lasts the first half of a phase, the other half is restart and catching up. Phases with "
+        f"trouble of all four are {LONG} times as long.",
+    ]
+    return report
+
+
+def _checks(report: Report, calm: dict[str, float]) -> list[Check]:
+    with_servers = {row.name: row.figures for row in report.rows if row.name != NONE}
+    if not with_servers:
+        return []
+    doubts = {name: doubt_of(figures, calm) for name, figures in with_servers.items()}
+    well = with_servers[WELL]
+    checks = [
+        Check("engine's core, all sinks on minus none, % of it", well["cpu"] - calm["cpu"], "<=", COST_TARGET,
+              doubts[WELL]),
+        Check(f"{WELL}, feed p99 to none", well["ratio"], "<=", P99_TARGET, doubts[WELL]),
+    ]  # fmt: skip
+    for kind in (HUNG, KILLED):
+        found = {name: figures for name, figures in with_servers.items() if kind in name}
+        worst = max(found, key=lambda name: found[name]["ratio"])
+        checks.append(
+            Check(f"{worst} (the worst), p99 to none", found[worst]["ratio"], "<=", P99_TARGET, doubts[worst])
+        )
+    for part in ("engine", "recorder"):
+        most = max(figures[f"{part}_mb"] for figures in with_servers.values())
+        grown = most - well[f"{part}_mb"]
+        checks.append(Check(f"{part}, MB grown over all trouble", grown, "<=", GROWTH_MB_MAX))
+    return checks
