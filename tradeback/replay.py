@@ -314,6 +314,7 @@ class ReplayEngine(Engine):
         parts = Parts(self.config, self.clock, feed.path, self.tape, self.symbols, series, rest, wanted)
         feed.attach_kernels()
         context.derived, context.series = parts.derived, parts.sink
+        context.no_settlements = "a replay settles nothing: its market is over"
         context.components += [parts.sink, self]
         # Without the ledger: nothing repairs here, so nothing is worth waiting for.
         self.stand_ins = StandIns(parts.intake, self.symbols, self.config.exchange.stand_in_after_s, 1)

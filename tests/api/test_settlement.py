@@ -371,5 +371,10 @@ async def test_a_range_that_cannot_be_read_is_nobody_elses_trouble(
 
 
 async def test_before_the_start_there_are_none(served: World) -> None:
-    async with aiohttp.ClientSession() as http, http.get(f"{served.http}{PATH}/x") as answer:
-        assert answer.status == 503
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{served.http}{PATH}/x") as answer:
+            assert answer.status == 503
+        served.context.no_settlements = "this is a replay"
+        async with http.get(f"{served.http}{PATH}/x") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"] == {"code": "disabled", "message": "this is a replay"}

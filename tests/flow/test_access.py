@@ -90,11 +90,7 @@ async def test_a_session_from_log_in_to_its_end(tmp_path: Path, market: Process,
             async with http.delete(f"/api/v1/marketwatch/{names[0]}") as answer:
                 assert answer.status == 204
             assert (await told(ws, "unsubscribed"))["symbols"] == [names[0]]
-            settle = {"symbol": names[1], "time": int(time.time() * 1_000) + 500}
-            async with http.post("/api/v1/settlements", json=settle) as answer:
-                assert answer.status == 201, await answer.text()
-                number = (await answer.json())["id"]
-            assert (await told(ws, "settlement"))["data"]["id"] == number
+            await settled_on_all_devices(engine, http, ws, names[1])
             if workers:
                 assert await handed_over(http) > 0, "the socket is a worker's"
             async with http.post("/api/v1/auth/logout") as answer:
@@ -113,6 +109,27 @@ async def test_a_session_from_log_in_to_its_end(tmp_path: Path, market: Process,
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for secret in (*tokens, SECRET):
         assert [path for path, data in kept.items() if secret.encode() in data] == []
+
+
+async def settled_on_all_devices(engine: Engine, http: aiohttp.ClientSession, ws: Any, symbol: str) -> None:
+    """Asked for on one, told on both, read on both, and by nobody without the user's session."""
+    other, token = await log_in(engine)
+    async with websockets.connect(f"{engine.feed_url}?token={token}") as second:
+        await told(second, "auto_subscribe")
+        settle = {"symbol": symbol, "time": int(time.time() * 1_000) + 500}
+        async with http.post("/api/v1/settlements", json=settle) as answer:
+            assert answer.status == 201, await answer.text()
+            number = (await answer.json())["id"]
+        for socket in (ws, second):
+            data = (await told(socket, "settlement"))["data"]
+            assert (data["id"], data["status"], data["complete"]) == (number, "settled", True)
+    assert await json_of(other, f"/api/v1/settlements/{number}") == data
+    async with other.post("/api/v1/auth/logout") as answer:
+        assert answer.status == 204
+    async with other.get(f"/api/v1/settlements/{number}") as answer:
+        assert answer.status == 401
+    await other.close()
+    assert await json_of(http, f"/api/v1/settlements/{number}") == data
 
 
 async def json_of(http: aiohttp.ClientSession, path: str) -> Any:

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 
 from tests.flow.running import Engine, running_engine, running_market, until
@@ -126,6 +127,25 @@ async def same_answers(hub: Engine, edge: Engine) -> None:
     assert await until(same, "the same answers", 40, strict=False), "\n".join(map(str, found))
 
 
+async def same_settlements(*engines: Engine) -> None:
+    """One price at a time, and one proof, wherever it is asked for."""
+    for symbol in await engines[0].get("/api/v1/symbols"):
+        name = symbol["symbol"]
+        at_ms = (await engines[0].get(f"/api/v1/symbols/{name}/price"))["timestamp"] - 1_500
+        found = []
+        for engine in engines:
+            body = {"symbol": name, "time": at_ms}
+            async with (
+                aiohttp.ClientSession(engine.url) as http,
+                http.post("/api/v1/settlements", json=body) as answer,
+            ):
+                assert answer.status == 201, await answer.text()
+                made = await answer.json()
+            found.append([made[key] for key in ("status", "price", "trade_id", "trade_time", "proof")])
+        assert found[0][0] == "settled", found
+        assert found == found[:1] * len(engines)
+
+
 async def sequence_of(engine: Engine) -> int:
     """Its tape's end."""
     return engine.tape().next_sequence
@@ -187,6 +207,7 @@ async def test_two_edges_behind_one_hub(tmp_path: Path, nats_server: NatsServer)
                     await asyncio.gather(watching, return_exceptions=True)
                     await same_answers(hub, again)
                     await same_answers(hub, two)
+                    await same_settlements(hub, again, two)
                     for edge in (again, two):
                         line = await part(edge, "line:hub")
                         assert (line["state"], line["last_error"]) == ("ok", None)

@@ -103,6 +103,8 @@ class ServingContext:
     """By way of which answers read them."""
     settlements: "SettlementDesk | None" = None
     """Prices that are to be fixed at a time."""
+    no_settlements: str = ""
+    """Why there will be none here."""
     access: "Access | None" = None
     """Sessions, limits and market watches; without it everybody may read everything."""
     owner_of: Callable[[web.Request], str | None] = nobodys

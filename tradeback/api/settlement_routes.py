@@ -92,6 +92,7 @@ class SettlementRoutes:
         answers={
             200: Answer("the newest first", ref("Settlements")),
             400: "a parameter that is malformed; the message names it",
+            404: "there are none here (a replay)",
             503: UNAVAILABLE,
         },
     )
@@ -104,6 +105,8 @@ class SettlementRoutes:
 
     def _desk(self) -> SettlementDesk:
         desk: SettlementDesk | None = self._context.settlements
+        if desk is None and self._context.no_settlements:
+            raise ApiError(404, "disabled", self._context.no_settlements)
         if desk is None:
             raise ApiError(503, "not_ready", "the engine is still starting; try again in a moment")
         return desk
