@@ -277,6 +277,31 @@ async def test_ticks_page_by_page_in_order_of_id(served: World) -> None:
     assert seen[1]["side"] == "buy"
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 5_000])
+async def test_pages_end_exactly_and_a_repair_between_them_is_never_a_double(
+    served: World, limit: int
+) -> None:
+    """Six ticks inside, one right at `to` and one right before `from` outside, one that comes meanwhile."""
+    times = [BEGIN_S - 0.001, *(BEGIN_S + place for place in range(5)), BEGIN_S + 5.999, BEGIN_S + 6]
+    rows = trades_at(times, first_id=10)
+    served.publish(rows[rows["id"] != 15])
+    seen: list[int] = []
+    query = f"from={BEGIN_S}&to={BEGIN_S + 6}&limit={limit}"
+    pages = 0
+    while query:
+        status, answer = await get(served, f"/api/v1/symbols/BTCUSDT/ticks?{query}")
+        assert status == 200
+        assert 0 < len(answer["ticks"]) <= limit, "no empty page at the end"
+        seen += [tick["id"] for tick in answer["ticks"]]
+        query = f"cursor={answer['next']}&limit={limit}" if answer["next"] else ""
+        if not pages:
+            served.publish(rows[rows["id"] == 15])
+        pages += 1
+    assert seen == sorted(set(seen))
+    whole = [11, 12, 13, 14, 15, 16]
+    assert seen == (whole if limit < 5 else [number for number in whole if number != 15])
+
+
 async def test_ticks_without_a_range_are_those_of_the_last_hour(served: World) -> None:
     served.publish(trades_at([BEGIN_S]))
     served.trade((1, 7.0, 1.0))

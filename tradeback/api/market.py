@@ -210,7 +210,8 @@ class MarketRoutes:
             by_id=True,
         )
         more = len(rows) > limit
-        following = write_cursor(from_us, to_us, int(rows["id"][limit])) if more else None
+        # Right behind the last one: what is repaired between two pages is on the next.
+        following = write_cursor(from_us, to_us, int(rows["id"][limit - 1]) + 1) if more else None
         return json_bytes({"ticks": ticks_json(rows[:limit]), "next": following})
 
     def _symbol(self, request: web.Request) -> Symbol:
