@@ -66,6 +66,7 @@ worlds: $(STAMP) ## N=200 fault worlds: an engine on an exchange that breaks, ch
 pictures: $(STAMP) browser ## The pictures of the page and of the terminal in docs/pictures, from real runs
 	@PYTHONPATH=. $(BIN)/python docs/pictures/make_page.py
 	@$(BIN)/python docs/pictures/make_demo.py
+	@$(BIN)/python docs/pictures/make_tail.py
 
 fuzz: $(STAMP) ## N=1000000 broken frames between good ones: no crash, no neighbour harmed
 	@$(BIN)/python -m tests.fuzz --frames $(or $(N),1000000) $(ARGS)

@@ -27,6 +27,8 @@ STATUS_S: Final = 0.5
 SHARE: Final = 0.6
 """Of the terminal's height that the facts may take beside the lines."""
 HEIGHT_MIN: Final = 4
+RULE: Final = "─"
+"""Between the lines and the facts."""
 
 
 class Live:
@@ -80,7 +82,9 @@ class Live:
             self._made_s = now_s
             self._console.size = ConsoleDimensions(columns, rows)
             height = max(HEIGHT_MIN, rows - 2 if self._board else int(rows * SHARE))
-            found = screen(self._facts, columns - 1, min(height, max(1, rows - 1)), now_ms())
+            found = screen(self._facts, columns - 1, min(height, max(1, rows - 2)), now_ms())
+            if not self._board:
+                found.insert(0, Text(RULE * (columns - 1), style="dim"))
             self._status = list(zip(self._drawn(found), (line.cell_len for line in found), strict=True))
         if is_due or self._above:
             above, self._above = self._above, []

@@ -41,20 +41,20 @@ def screen(facts: Facts, width: int, height: int, now_ms: float) -> list[Text]:
 
 
 def _stacked(facts: Facts, rows: Sequence[SymbolFacts], width: int, left: int, stale: bool) -> list[Text]:
-    """Each symbol in lines of its own; all that fit."""
-    found: list[Text] = []
-    shown = 0
-    for row in rows:
-        mine = flow(symbol_cells(row, stale), width)
-        levels = flow(level_cells(row), width, indent="  ")
-        needed = 0 if shown + 1 == len(facts.rows) else 1
-        if shown and len(found) + len(mine) + needed > left:
-            break
-        found += mine
-        if len(found) + len(levels) + needed <= left:
-            found += levels
-        shown += 1
-    return found + _more(len(facts.rows) - shown)
+    """Each symbol in lines of its own; all that fit, and all seven levels of each where there is room."""
+    blocks = [flow([*symbol_cells(row, stale), *beside_cells(row)], width, "  ") for row in rows]
+    shown = next((count for count in range(len(rows), 0, -1) if _fits(blocks[:count], facts, left)), 1)
+    blocks = blocks[:shown]
+    for place, row in enumerate(rows[:shown]):
+        whole_of = [*flow(symbol_cells(row, stale), width, "  "), *flow(level_cells(row), width, "  ")]
+        grown = [*blocks[:place], whole_of, *blocks[place + 1 :]]
+        if row.fib and _fits(grown, facts, left):
+            blocks = grown
+    return [line for block in blocks for line in block] + _more(len(facts.rows) - shown)
+
+
+def _fits(blocks: Sequence[Sequence[Text]], facts: Facts, left: int) -> bool:
+    return sum(map(len, blocks)) + (len(blocks) < len(facts.rows)) <= left
 
 
 def _tabled(
@@ -93,8 +93,7 @@ def flow(cells: Iterable[Text], width: int, indent: str = "") -> list[Text]:
 
 def cell(name: str, value: str, below: str = "", style: str = "bold") -> Text:
     """One fact: its name, its value, and what is to be said of it."""
-    found = Text(f"{name} ", style="dim")
-    found.append(value, style=style)
+    found = Text().append(f"{name} ", style="dim").append(value, style=style)
     return found.append(f", {below}", style="dim") if below else found
 
 
@@ -171,7 +170,7 @@ def _inside(hop: Hop) -> Text:
 def _lines(lines: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> Text:
     if lines is None:
         return cell("Lines", UNKNOWN)
-    found = Text("Lines", style="dim")
+    found = Text().append("Lines", style="dim")
     for name in LINES:
         state = line_state(lines.get(name, ()))
         found.append(f" {name.upper()} ", style="bold").append(state, style=STATE_STYLES.get(state, ""))
@@ -195,7 +194,7 @@ def gap_cell(gaps: Mapping[str, int] | None) -> Text:
 def symbol_cells(row: SymbolFacts, stale: bool) -> list[Text]:
     """Everything of a symbol but its levels."""
     digits = row.symbol.price_precision
-    name = Text(plain(row.symbol.symbol), style="bold").append(" ").append_text(price_text(row))
+    name = Text().append(plain(row.symbol.symbol), style="bold").append(" ").append_text(price_text(row))
     found = [name]
     if row.bid is not None:
         found += [
@@ -233,10 +232,17 @@ def level_cells(row: SymbolFacts) -> list[Text]:
     found = []
     for name, price in row.fib.items():
         away = f" {percent(price / row.price - 1, 1)}" if row.price else ""
-        found.append(Text(f"{name} % ", style="dim").append(fixed(price, digits)).append(away, style="dim"))
+        level = Text().append(f"{name} % ", style="dim").append(fixed(price, digits))
+        found.append(level.append(away, style="dim"))
     if found:
-        found[0] = Text("Fibonacci ", style="dim").append_text(found[0])
+        found[0] = Text().append("Fibonacci ", style="dim").append_text(found[0])
     return found
+
+
+def beside_cells(row: SymbolFacts) -> list[Text]:
+    """The two levels that the price is between; none before the first Enigma."""
+    below, above = beside(row)
+    return [cell("Fibonacci", f"{below} to {above}", style="")] if row.fib else []
 
 
 def beside(row: SymbolFacts) -> tuple[str, str]:
@@ -252,9 +258,11 @@ def beside(row: SymbolFacts) -> tuple[str, str]:
 
 
 def table(rows: Sequence[SymbolFacts], width: int, stale: bool) -> list[Text] | None:
-    """A table with its head; without bid and ask where they do not fit, None where the rest does not."""
+    """A table with its head; without bid and ask where they are not known or do not fit, None where the rest
+    does not."""
     columns = [_column(row, stale) for row in rows]
-    titles = list(columns[0])
+    quoted = any(row.bid is not None for row in rows)
+    titles = [title for title in columns[0] if quoted or title not in ("bid", "ask")]
     for left_out in ((), ("bid", "ask")):
         shown = [title for title in titles if title not in left_out]
         widths = [max(Text(title).cell_len, *(each[title].cell_len for each in columns)) for title in shown]
