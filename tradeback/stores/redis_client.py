@@ -29,6 +29,8 @@ CONNECT_TIMEOUT_S: Final = 0.5
 CONNECTIONS_MAX: Final = 8
 REST_S: Final = 0.5
 """After a failure calls fail at once for so long; then one of them asks anew."""
+UNSENT_BYTES: Final = 64 * 1024
+"""So much may lie unsent while the answer is waited for."""
 VERSION_MIN: Final = (6, 2)
 LISTEN_HEALTH_S: Final = 15
 """A connection that only listens is asked so often whether it lives."""
@@ -47,7 +49,8 @@ class Refused(StoreError):
 
 
 class QuickConnection(redis.asyncio.Connection):
-    """Packs commands in C, as the library's other half does: half of the time of a large one."""
+    """Packs commands in C, as the library's other half does: half of the time of a large one. Sends without a
+    task and a timer for each."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """A command as it is sent. Raises DataError for what cannot be."""
@@ -56,6 +59,18 @@ class QuickConnection(redis.asyncio.Connection):
             return [hiredis.pack_command((*words, *args[1:]))]
         except TypeError as error:
             raise said.DataError(str(error)) from None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send what was packed; waits, as the library does, where much lies unsent.
+
+        A server that does not read is noticed by the wait for its answer, which has a limit.
+        """
+        if self.is_connected and isinstance(command, list) and not self._writer.transport.is_closing():
+            self._writer.writelines(command)
+            if self._writer.transport.get_write_buffer_size() < UNSENT_BYTES:
+                return
+            command = []
+        await super().send_packed_command(command, check_health)
 
 
 class RedisClient:
