@@ -21,8 +21,7 @@ from tests.exchange.harness import (
     trade,
     until,
 )
-from tradeback.exchange import line as line_module
-from tradeback.exchange import requests
+from tradeback.exchange import keeper, requests
 from tradeback.exchange.budget import Budget
 from tradeback.exchange.line import Line
 from tradeback.exchange.streams import LinePlan
@@ -203,7 +202,7 @@ async def test_retry_after_holds_the_rollovers_of_all_lines_back(world: Desk) ->
 async def test_a_new_one_that_delivers_nothing_is_given_up(
     world: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_module, "DELIVER_WAIT_S", 0.05)
+    monkeypatch.setattr(keeper, "DELIVER_WAIT_S", 0.05)
 
     async def steady(peer: Peer) -> None:
         await peer.subscribed()

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.exchange.harness import CLOCK, QUICK, Logbook, until
-from tests.recording.tools import frames
+from tests.recording.tools import frames, marks
 from tradeback.model.errors import StartupError
 from tradeback.recording.format import part_name
 from tradeback.recording.reading import list_sources, read_lines
@@ -100,6 +100,47 @@ async def test_a_recording_is_a_source_of_the_simulator(tmp_path: Path) -> None:
         await again.stop()
     second = [line.body for line in frames(tmp_path / "second") if line.body.startswith(b'{"stream"')]
     assert sorted(second) == sorted(first)
+
+
+async def test_the_daily_cut_costs_nothing(tmp_path: Path) -> None:
+    """The exchange cuts every connection at an age of 3 s; with one line nobody makes up for a loss."""
+    async with (
+        market(start_after_streams=9, connection_life_s=3.0) as exchange,
+        recording(
+            Order(tmp_path), exchange, symbols=("*",),
+            rollover_min_s=0.2, rollover_max_s=0.5, rollover_overlap_s=0.02,
+        ) as recorder,
+    ):  # fmt: skip
+        await until(lambda: recorder.lines and all(line.counts.rollovers >= 3 for line in recorder.lines), 30)
+        assert sum(line.counts.reconnects for line in recorder.lines) == 0
+    found = survey(list_sources(tmp_path))
+    assert found.missing == {}
+    assert len(found.ids) == 6
+    assert all(one.connects >= 4 for one in found.connections)
+    bodies = [line.body for line in frames(tmp_path) if b"@trade" in line.body]
+    assert len(bodies) > len(set(bodies)), "old and new have overlapped"
+    again = await SimServer.start(Recording(tmp_path), SimConfig(speed=0.0, start_after_streams=9))
+    try:
+        async with recording(Order(tmp_path / "again"), again, symbols=("*",)) as recorder:
+            await asyncio.wait_for(again.finished(), 30)
+            await until(lambda: recorder.counts.frames >= len(set(bodies)))
+    finally:
+        await again.stop()
+    played = [line.body for line in frames(tmp_path / "again") if b"@trade" in line.body]
+    assert len(played) == len(set(played)), "once"
+    assert set(played) == set(bodies)
+
+
+async def test_each_line_may_come_from_elsewhere(tmp_path: Path) -> None:
+    async with (
+        market(start_after_streams=1) as one,
+        market(start_after_streams=1) as other,
+        recording(Order(tmp_path, streams=("trade",)), one, lines=2, ws_endpoint_b=other.ws_url) as recorder,
+    ):
+        await recorder.delivering()
+        assert (len(one.connections), len(other.connections)) == (1, 1)
+    places = [fields["endpoint"] for fields in marks(tmp_path) if fields["event"] == "begin"]
+    assert {f"ws://{place}" for place in places} == {one.ws_url, other.ws_url}
 
 
 async def test_recording_does_not_wait_for_rest(tmp_path: Path) -> None:

@@ -81,6 +81,31 @@ def test_sessions_keep_their_own_clock_and_a_pattern_picks_files(tmp_path: Path)
     assert len(replay(recording, ["btcusdt@trade"], combined=True, us=False)) == 3
 
 
+def test_what_a_rollover_has_recorded_twice_is_sent_once(tmp_path: Path) -> None:
+    """Two connections of one line, the newer one ahead."""
+    quote = '{"stream":"btcusdt@bookTicker","data":{"u":%d,"s":"BTCUSDT","b":"1.00000000","B":"2.00000000",'
+    quote += '"a":"3.00000000","A":"4.00000000"}}'
+    agg = '{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":%d,"s":"BTCUSDT","a":%d,'
+    agg += '"p":"61000.10000000","q":"0.00100000","f":%d,"l":%d,"T":%d,"m":true,"M":true}}'
+    numbers = [1, 2, 3, 2, 4, 3, 4, 5, 5, 6]
+    lines = []
+    for place, number in enumerate(numbers):
+        time = E_MS + 10 * place
+        lines.append((time, TRADE % (E_MS + number, 100 + number, "61000.10000000", E_MS + number)))
+        lines.append((time + 1, agg % (E_MS + number, number, 100 + number, 100 + number, E_MS + number)))
+        lines.append((time + 2, quote % (7 * number)))
+    (tmp_path / "a").write_text("".join(f"{time}000000 {text}\n" for time, text in lines))
+    recording = Recording(tmp_path)
+    names = ["btcusdt@trade", "btcusdt@aggTrade", "btcusdt@bookTicker"]
+    sent = by_stream(replay(recording, names, combined=True, us=False))
+    assert [one["t"] for one in sent["btcusdt@trade"]] == [101, 102, 103, 104, 105, 106]
+    assert [one["a"] for one in sent["btcusdt@aggTrade"]] == [1, 2, 3, 4, 5, 6]
+    assert [one["u"] for one in sent["btcusdt@bookTicker"]] == [7, 14, 21, 28, 35, 42]
+    book = recording.books["BTCUSDT"]
+    assert [one.id for one in book.trades.read(0, 99)] == [101, 102, 103, 104, 105, 106]
+    assert [one.id for one in book.aggs.read(0, 99)] == [1, 2, 3, 4, 5, 6]
+
+
 def test_folders_without_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no files"):
         Recording(tmp_path)

@@ -14,6 +14,7 @@ import picows
 
 from tradeback.exchange import fallback
 from tradeback.exchange.fragments import Fragments
+from tradeback.exchange.held import CLOSED, words_of
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.line_counts import LineCounts
 from tradeback.exchange.requests import Requests, is_answer
@@ -29,12 +30,9 @@ from tradeback.model.symbols import SymbolTable
 _TEXT, _CONTINUATION, _CLOSE, _PING = 0x01, 0x00, 0x08, 0x09
 _FINAL = 0x80
 _CONTROL = 0x08
-_CLOSED = "the exchange closed the connection"
 CONTROL_PAYLOAD_MAX = 125
 SAMPLE_BYTES = 300
 """How much of a refused frame goes to the log."""
-LOST = (OSError, TimeoutError, picows.WSError, ExchangeError)
-"""What a connection that fails raises."""
 
 
 class Owner(Protocol):
@@ -122,7 +120,7 @@ class Connection:
         await self._connect()
         await self.match()
         if self._requests is None:
-            raise ExchangeError(self.ended or _CLOSED)
+            raise ExchangeError(self.ended or CLOSED)
         self.up_ns = self._clock.steady_ns()
 
     async def match(self) -> None:
@@ -291,7 +289,7 @@ class Connection:
     def on_closed(self, error: Exception | None) -> None:
         """The connection has ended."""
         if self.ended is None:
-            self.ended = words_of(error) if error is not None else _CLOSED
+            self.ended = words_of(error) if error is not None else CLOSED
         if self._requests is not None:
             self._requests.end(self.ended)
         self._owner.on_ended()
@@ -371,9 +369,3 @@ class Connection:
         wrong = self._requests.on_answer(message) if self._requests is not None else None
         if wrong is not None:
             self._owner.refused(wrong)
-
-
-def words_of(error: BaseException) -> str:
-    """What an error says; a timeout says nothing by itself."""
-    text = str(error) or type(error).__name__
-    return "timed out" if isinstance(error, TimeoutError) and not str(error) else text

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tradeback.exchange.keeper import KeeperCounts
 from tradeback.ingest.context import (
     LAG_BOUNDS_US,
     LINE_FILLS,
@@ -14,14 +15,9 @@ from tradeback.ops.metrics import Histogram
 
 
 @dataclass(slots=True)
-class LineCounts:
+class LineCounts(KeeperCounts):
     """Plain integers; `keep` adds what a connection that ended has read."""
 
-    reconnects: int = 0
-    rollovers: int = 0
-    """Connections replaced, the new one before the old."""
-    rollovers_failed: int = 0
-    """Attempts at that which left the old one in place."""
     stalls: int = 0
     """Streams that the watchdog found stalled."""
     pings: int = 0

@@ -1,4 +1,4 @@
-"""All connections of a recording, the writer, and the description of its symbols beside the files."""
+"""All lines of a recording, the writer, and the description of its symbols beside the files."""
 
 import asyncio
 import fcntl
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 
 from tradeback.exchange.budget import Budget
 from tradeback.exchange.listing import ALL, Listing
-from tradeback.exchange.streams import STREAMS, plan_lines
+from tradeback.exchange.streams import STREAMS, endpoint_of, plan_lines
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import StartupError
 from tradeback.model.limits import CONNECT_ATTEMPTS_PER_5_MIN
 from tradeback.model.symbols import Symbol
 from tradeback.ops.log import Log, RepeatLimiter
-from tradeback.recording.connection import Connection
 from tradeback.recording.format import SYMBOLS_FILE, Channel
+from tradeback.recording.line import Line
 from tradeback.recording.part_file import mend
 from tradeback.recording.writer import Counts, Rotation, Writer
 from tradeback.stores.ports import SymbolRecord
@@ -44,7 +44,7 @@ class Recorder:
         self.order, self.config = order, config
         self._clock, self._log = clock, log
         self.writer = Writer(order.folder, clock, log, rotation=order.rotation)
-        self.connections: list[Connection] = []
+        self.lines: list[Line] = []
         self._listing = Listing(config, log, clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
@@ -79,8 +79,8 @@ class Recorder:
         await asyncio.shield(self._failed)
 
     async def delivering(self) -> None:
-        """Until every connection has been subscribed once."""
-        await asyncio.gather(*(connection.was_up.wait() for connection in self.connections))
+        """Until every line has been subscribed once."""
+        await asyncio.gather(*(line.was_up.wait() for line in self.lines))
 
     async def stop(self) -> None:
         """Close the connections, complete the files, unlock the folder."""
@@ -113,15 +113,17 @@ class Recorder:
             if plan.stream in self.order.streams
         ]
         attempts, limiter = Budget(CONNECT_ATTEMPTS_PER_5_MIN, 300.0), RepeatLimiter()
-        endpoint = urlsplit(config.ws_endpoint).netloc.rpartition("@")[2]
+        turn = asyncio.Lock()
         for plan in plans:
+            endpoint = endpoint_of(plan.line, config.ws_endpoint, config.ws_endpoint_b)
             track = self.writer.track(
                 Channel(plan.line, plan.stream, plan.shard),
-                endpoint=endpoint, symbols=len(plan.symbols), version=VERSION,
+                endpoint=urlsplit(endpoint).netloc.rpartition("@")[2],
+                symbols=len(plan.symbols), version=VERSION,
             )  # fmt: skip
-            connection = Connection(plan, config, self._clock, track, attempts, self._log, limiter)
-            self.connections.append(connection)
-            self._watch(asyncio.create_task(connection.run(), name=plan.name))
+            line = Line(plan, config, self._clock, track, attempts, self._log, limiter, turn)
+            self.lines.append(line)
+            self._watch(asyncio.create_task(line.run(), name=plan.name))
 
     def _watch(self, task: "asyncio.Task[object]") -> None:
         def done(ended: "asyncio.Task[object]") -> None:

@@ -4,7 +4,8 @@ Market time is the exchange's: receive times are shifted by one constant per ses
 event time E falls on its receive time. A silence of more than a minute separates sessions; it is leapt
 over. Aggregate trades are derived from the trades where the recording has none: consecutive trades with
 the same T, m and p make one, sent just before the first trade that no longer belongs to it, or half a
-second after its last one when no trade follows.
+second after its last one when no trade follows. Trades, aggregates and quotes that the recording has twice
+(a recorder's connection was rolled over) are sent once: ids of a stream only rise.
 """
 
 import re
@@ -158,11 +159,15 @@ class Recording:
         if book is None:
             book = self._add_book(name, [frame])
             book.agg_channel = self._hub.channel(f"{name}@aggTrade")
-        sent = self._on_trade(book, frame) if kind == "trade" else 0
-        if kind == "bookTicker":
-            _on_quote(book, frame.payload)
+        sent: int | None = 0
+        if kind == "trade":
+            sent = self._on_trade(book, frame)
+        elif kind == "bookTicker":
+            sent = _on_quote(book, frame.payload)
         elif kind == "aggTrade" and not book.derives_aggs:
-            _on_agg(book, frame.payload)
+            sent = _on_agg(book, frame.payload)
+        if sent is None:
+            return 0
         channel = self._hub.find(frame.stream)
         if channel is not None:
             if channel.ms:
@@ -171,14 +176,14 @@ class Recording:
                 channel.send(channel.us, to_microseconds(frame.payload, kind.startswith("kline")))
         return sent + 1
 
-    def _on_trade(self, book: _RecordedBook, frame: Frame) -> int:
-        """Count a trade; the aggregate that it ends goes out before it."""
+    def _on_trade(self, book: _RecordedBook, frame: Frame) -> int | None:
+        """Count a trade; the aggregate that it ends goes out before it. None: it has been sent already."""
         trade = orjson.loads(frame.payload)
         price, quantity = units8(trade["p"]), units8(trade["q"])
         trade_id, maker, time_us = trade["t"], trade["m"], scale_us(trade["T"])
         if trade_id != book.trades.next_id:
             if len(book.trades) and trade_id < book.trades.next_id:
-                return 0
+                return None
             book.trades.begin(trade_id)
         book.trades.extend((time_us, price, quantity, maker))
         book.trades.trim()
@@ -302,17 +307,25 @@ def _learn(symbol: str, frames: list[Frame]) -> Instrument:
     return Instrument(symbol, base, quote, tick, step, price or SCALE, max(step, lot))
 
 
-def _on_quote(book: Book, payload: bytes) -> None:
+def _on_quote(book: Book, payload: bytes) -> int | None:
+    """None: it has been sent already."""
     quote = orjson.loads(payload)
+    if quote["u"] <= book.update_id:
+        return None
     book.update_id = quote["u"]
     book.bid, book.bid_quantity = units8(quote["b"]), units8(quote["B"])
     book.ask, book.ask_quantity = units8(quote["a"]), units8(quote["A"])
+    return 0
 
 
-def _on_agg(book: Book, payload: bytes) -> None:
+def _on_agg(book: Book, payload: bytes) -> int | None:
+    """None: it has been sent already."""
     agg = orjson.loads(payload)
     if agg["a"] != book.aggs.next_id:
+        if len(book.aggs) and agg["a"] < book.aggs.next_id:
+            return None
         book.aggs.begin(agg["a"])
     row = (scale_us(agg["T"]), units8(agg["p"]), units8(agg["q"]), agg["m"], agg["f"], agg["l"])
     book.aggs.extend(row)
     book.aggs.trim()
+    return 0
