@@ -152,6 +152,7 @@ class Parts:
             start += len(rows)
         if self.gaps is not None:
             self.gaps.restore()
+            self.stand_ins.restore()
         if not self._recorded:
             self._lock = series_lock.take(Path(self._data_dir))
         store = StoreOfAnother(self._series.load()) if self._recorded else self._series

@@ -242,4 +242,5 @@ async def test_over_a_connection(world: Desk) -> None:
         "tradeback_aggregates_certified": 1,
         "tradeback_aggregates_stood_in": 1,
         "tradeback_trades_stood_in": 2,
+        "tradeback_aggregate_records_passed_over": 0,
     }

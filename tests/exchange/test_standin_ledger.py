@@ -23,8 +23,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair, "ABSENT_AGAIN_S", 0.002)
 
 
-def judge_of(running: Shop) -> StandIns:
-    return StandIns(running.desk.intake, running.desk.symbols, 0.000_001, 1, running.keeper.ledger)
+def judge_of(running: Shop, start: int = 1) -> StandIns:
+    return StandIns(running.desk.intake, running.desk.symbols, 0.000_001, start, running.keeper.ledger)
 
 
 async def judge_all(judge: StandIns, running: Shop) -> None:
@@ -141,3 +141,55 @@ async def test_too_many_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert names["tradeback_aggregates_waiting"] == 10
         assert names["tradeback_aggregates_let_go"] == 24
         assert np.all(running.held["flags"] & STAND_IN == 0)
+
+
+async def test_who_waited_when_the_engine_was_killed_waits_again(tmp_path: Path) -> None:
+    """Long behind the aggregates, further than a start reads back."""
+    trades = market(300)
+    lost = set(range(1100, 1200))
+    books = Books(trades)
+    async with shop(tmp_path, books) as running:
+        running.desk.intake.admit(without(trades, lost))
+        running.desk.intake.admit(aggregates(trades))
+        running.keeper.step()
+        judge = judge_of(running)
+        await judge_all(judge, running)
+        assert len(judge._waiting) == 34
+    books.hidden = set(range(1150, 1200))
+    async with shop(tmp_path, books) as running:
+        assert [gap.name for gap in running.keeper.ledger.gaps(OPEN)] == [(1100, 1199)]
+        judge = judge_of(running, running.desk.tape.next_sequence)
+        assert judge.restore() == 34, "1099 to 1101 up to 1198 to 1200"
+        assert judge_of(running).restore() == 0, "they are behind its cursor"
+        await judge_all(judge, running)
+        assert len(stood_in(running)) == 0
+        running.start()
+        await until(lambda: running.keeper.ledger.gaps(UNREPAIRABLE))
+        await judge_all(judge, running)
+        assert sum(int(count) for count in stood_in(running)["ask_quantity"]) == 50
+        assert volume(running) == true_volume(trades)
+
+
+async def test_what_was_given_up_right_before_the_end_gets_its_volume(tmp_path: Path) -> None:
+    trades = market(300)
+    lost = set(range(1100, 1200))
+    async with shop(tmp_path, Books([])) as running:
+        running.desk.intake.admit(without(trades, lost))
+        running.desk.intake.admit(aggregates(trades))
+        running.keeper.step()
+        (gap,) = running.keeper.ledger.gaps(OPEN)
+        running.keeper.ledger.give_up(gap, CLOCK.wall_ns())
+    async with shop(tmp_path, Books([])) as running:
+        judge = judge_of(running, running.desk.tape.next_sequence)
+        assert judge.restore() == 34
+        for _ in range(2):
+            await judge_all(judge, running)
+            assert sum(int(count) for count in stood_in(running)["ask_quantity"]) == 100
+        assert volume(running) == true_volume(trades)
+        judge = judge_of(running, running.desk.tape.next_sequence)
+        assert judge.restore() == 0, "they have it"
+
+
+async def test_an_empty_tape_has_nobody_who_waits(tmp_path: Path) -> None:
+    async with shop(tmp_path, Books([])) as running:
+        assert judge_of(running).restore() == 0

@@ -13,12 +13,14 @@ one, whatever has not come after the grace time is stood in for.
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from tradeback.derive.completeness import Completeness
+from tradeback.derive.completeness_gap import OPEN, TRADES, UNREPAIRABLE, Gap
 from tradeback.derive.completeness_ranges import Range
 from tradeback.exchange.intake import Intake
 from tradeback.ingest.arbiter import find_uncertified
@@ -29,6 +31,7 @@ from tradeback.model.limits import SEEN_WINDOW_IDS
 from tradeback.model.record import AGG, BUYER_MAKER, LINE_MASK, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.symbols import SymbolTable
 from tradeback.ops.metrics import Family
+from tradeback.tape.query import Query
 from tradeback.tape.reader import TapeReader
 
 ROWS_PER_STEP = 4_096
@@ -40,6 +43,8 @@ STEP_S = 0.25
 WAITING_MAX = 1 << 16
 """Aggregates that wait for a repair (20 MB); beyond that the oldest are let go, and counted."""
 JUDGED_AGAIN_PER_STEP = 256
+JUST_SETTLED_NS = 10_000_000_000
+"""A gap that was given up so shortly before the end may not have had its stand-ins yet."""
 NEAR_US = 60_000_000
 """Trades of an aggregate have its time, or one close to it."""
 
@@ -67,12 +72,60 @@ class StandIns:
         self._partial: list[Rows] = []
         """Aggregates of whose trades some are there, which have to be looked for on the disk."""
         self._reader: TapeReader | None = None
-        self.let_go = 0
+        self.let_go = self.passed_over = 0
         self._grace_ns = int(grace_s * 1e9)
         self.cursor = start_sequence
         self.certified = 0
         self.stood_in = 0
         self.trades_stood_in = 0
+
+    # What the last run waited for.
+
+    def restore(self) -> int:
+        """Aggregates before the cursor whose trades may still come, or never will and nothing stands in for
+        them yet: to be judged again. Before `run`, when the ledger knows the whole tape; in a thread.
+
+        Returns how many were found.
+        """
+        ledger, tape = self._ledger, self._intake.tape
+        if ledger is None:
+            return 0
+        self.cursor = max(self.cursor, tape.next_sequence - tape.hot_rows // 2)
+        if tape.next_sequence == tape.oldest_sequence:
+            return 0
+        newest_ns = int(tape.read(tape.next_sequence - 1, 1)["recv_ns"][0])
+        settled = [gap for gap in ledger.gaps(UNREPAIRABLE) if gap.closed_ns >= newest_ns - JUST_SETTLED_NS]
+        found: dict[int, Rows] = {}
+        for gap in (*ledger.gaps(OPEN), *settled):
+            # Where records are damaged nothing is found; that is said elsewhere, and a start goes on.
+            with suppress(TapeError):
+                found.update(self._touching(gap) if gap.stream == TRADES else ())
+        kept = [_Waiting(found[sequence], sequence) for sequence in sorted(found)]
+        kept = [one for one in kept if ledger.fate(*_trades_of(one.agg)) != []]
+        self._waiting.extend(kept[-WAITING_MAX:])
+        self.let_go += max(0, len(kept) - WAITING_MAX)
+        return len(kept)
+
+    def _touching(self, gap: Gap) -> Iterator[tuple[int, Rows]]:
+        """Aggregates before the cursor with trades in this gap, by sequence."""
+        query = Query(
+            gap.symbol_id,
+            kinds=(AGG,),
+            from_us=gap.before_us - NEAR_US if gap.before_us else None,
+            to_us=gap.after_us + NEAR_US if gap.after_us else None,
+        )
+        for _, sequences, rows in self._tape_reader().find(query):
+            touch = (rows["ask"] <= gap.last_id) & (rows["ask_quantity"] >= gap.first_id)
+            touch &= sequences < self.cursor
+            for place in np.flatnonzero(touch).tolist():
+                yield int(sequences[place]), rows[place : place + 1].copy()
+
+    def _tape_reader(self) -> TapeReader:
+        if self._reader is None:
+            self._reader = TapeReader(self._intake.tape.folder)
+        return self._reader
+
+    # Judging.
 
     async def run(self, clock: Clock) -> None:
         """Judge for ever."""
@@ -87,7 +140,10 @@ class StandIns:
         With a ledger, `look_up` finishes what has to be looked for on the disk.
         """
         tape = self._intake.tape
-        self.cursor = max(self.cursor, tape.next_sequence - tape.hot_rows // 2)
+        hot = tape.next_sequence - tape.hot_rows // 2
+        if self.cursor < hot:
+            self.passed_over += hot - self.cursor
+            self.cursor = hot
         self._judge_again()
         rows = tape.read(self.cursor, ROWS_PER_STEP)
         # Stamps do not rise from record to record: stand-ins carry their aggregate's.
@@ -131,8 +187,8 @@ class StandIns:
 
     def _settle(self, ledger: Completeness, waiting: _Waiting) -> None:
         agg = waiting.agg
-        first, last = int(agg["ask"][0]), int(agg["ask_quantity"][0])
-        fate = ledger.fate(int(agg["symbol_id"][0]), first, last)
+        symbol_id, first, last = _trades_of(agg)
+        fate = ledger.fate(symbol_id, first, last)
         if fate is None or self._intake.stalled is not None:
             self._waiting.append(waiting)
             if len(self._waiting) > WAITING_MAX:
@@ -149,7 +205,7 @@ class StandIns:
         """Stand in for aggregates of which some trades are there. Those are looked for in a thread."""
         while self._partial and self._ledger is not None and self._intake.stalled is None:
             agg = self._partial[0]
-            ask = int(agg["symbol_id"][0]), int(agg["ask"][0]), int(agg["ask_quantity"][0])
+            ask = _trades_of(agg)
             held = await asyncio.to_thread(partial(self._held, *ask, int(agg["exchange_us"][0])))
             fate = self._ledger.fate(*ask)
             self._partial.pop(0)
@@ -158,9 +214,7 @@ class StandIns:
 
     def _held(self, symbol_id: int, first: int, last: int, time_us: int) -> dict[int, tuple[float, int]]:
         """In a thread: trades and stand-ins of the id range, wherever they are on the tape."""
-        if self._reader is None:
-            self._reader = TapeReader(self._intake.tape.folder)
-        rows = self._reader.symbol_rows(
+        rows = self._tape_reader().symbol_rows(
             symbol_id,
             kinds=(TRADE,),
             from_us=time_us - NEAR_US,
@@ -200,8 +254,7 @@ class StandIns:
 
     def _stand_in(self, agg: Rows, sequence: int) -> bool:
         """Put the stand-in for one aggregate on the tape; True when that took a search of the tape."""
-        first, last = int(agg["ask"][0]), int(agg["ask_quantity"][0])
-        symbol_id = int(agg["symbol_id"][0])
+        symbol_id, first, last = _trades_of(agg)
         search = self._may_have(symbol_id, first, last)
         seen = self._trades(symbol_id, first, last, sequence) if search else {}
         missing = (last - first + 1) - sum(weight for _, weight in seen.values())
@@ -244,6 +297,7 @@ class StandIns:
             ("aggregates_certified", self.certified, "Aggregates whose trades were all seen."),
             ("aggregates_stood_in", self.stood_in, "Aggregates that stand in for trades."),
             ("trades_stood_in", self.trades_stood_in, "Trades that never came, by their aggregate."),
+            ("aggregate_records_passed_over", self.passed_over, "Records that came too fast to be judged."),
         ):
             yield Family(f"tradeback_{name}", "counter", text).add(value)
         if self._ledger is not None:
@@ -253,6 +307,11 @@ class StandIns:
             yield Family("tradeback_aggregates_let_go", "counter", "Aggregates too many to wait.").add(
                 self.let_go
             )
+
+
+def _trades_of(agg: Rows) -> tuple[int, int, int]:
+    """Symbol, first and last trade of an aggregate."""
+    return int(agg["symbol_id"][0]), int(agg["ask"][0]), int(agg["ask_quantity"][0])
 
 
 def _by_id(rows: Rows) -> dict[int, tuple[float, int]]:
