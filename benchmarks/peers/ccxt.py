@@ -15,7 +15,7 @@ def _exchange(task: Task) -> Any:
     )
     exchange.has["fetchCurrencies"] = False
     # "/stream" in the address is how it tells spot from the others. It appends "/0" and the like, a stream
-    # that does not exist, which the exchange lets pass and the simulator does not; a query swallows it.
+    # that does not exist; here the query takes it.
     exchange.urls["api"]["ws"]["spot"] = f"{task.ws}/ws?is=/stream"
     exchange.urls["api"]["public"] = f"{task.rest}/api/v3"
     return exchange

@@ -228,6 +228,9 @@ def test_two_lines_tell_who_was_first(world: Desk) -> None:
     assert found["tradeback_line_losses", "b", "trade"] == 8
     lag = found["tradeback_line_lag_seconds", "b", "trade"]
     assert np.array_equal(lag.counts, counts)  # type: ignore[union-attr]
+    lead = found["tradeback_line_lead_seconds", "a", "trade"]
+    assert np.array_equal(lead.counts, counts)  # type: ignore[union-attr]
+    assert not found["tradeback_line_lead_seconds", "b", "trade"].total  # type: ignore[union-attr]
     a, b = (
         next(line for line in pool.lines if line.plan.name == f"{name}:trade:0").health().details or {}
         for name in ("a", "b")

@@ -135,6 +135,17 @@ async def test_a_bad_stream_name_is_answered_then_closed(start: Start) -> None:
             await socket.recv()
 
 
+@pytest.mark.parametrize("path", ["/ws/0", "/ws/nosuch@trade", "/stream?streams=nosuch", "/stream?streams="])
+async def test_streams_that_do_not_exist_are_let_pass_and_bring_nothing(start: Start, path: str) -> None:
+    server = await start()
+    async with connect(server.ws_url + path, compression=None) as socket:
+        names = (await ask(socket, method="LIST_SUBSCRIPTIONS", id=1))["result"]
+        assert names == [name for name in [path.rpartition("/")[2].rpartition("=")[2]] if name]
+        # What comes next is what is asked for next, and nothing before it.
+        await ask(socket, method="SUBSCRIBE", params=["btcusdt@bookTicker", "nonsense"], id=2)
+        assert "BTCUSDT" in str(await socket.recv())
+
+
 @pytest.mark.parametrize(("path", "status"), [("/stream/nonsense", 404), ("/ws/@@", 400)])
 async def test_refused_paths(start: Start, path: str, status: int) -> None:
     server = await start()

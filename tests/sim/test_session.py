@@ -145,11 +145,20 @@ def test_targets() -> None:
     encoded = "%C3%A7ay%E5%B8%81usdt%40kline_1d%40%2B08%3A00"
     assert parse_target(f"/stream?timeUnit=MICROSECOND&streams=a%40trade%2F{encoded}") == expected
     assert parse_target("/stream?streams=a@trade/çay币usdt@kline_1d@+08:00&timeUnit=microsecond") == expected
+    assert parse_target("/ws/0") == Target(False, False, ("0",))
+    assert parse_target("/stream?streams=nosuch") == Target(True, False, ("nosuch",))
 
 
 @pytest.mark.parametrize(
     ("target", "status"),
-    [("/", 404), ("/stream/nonsense", 404), ("/wsx", 404), ("/ws/@@x", 400), ("/ws?timeUnit=HOUR", 400)],
+    [
+        ("/", 404),
+        ("/stream/nonsense", 404),
+        ("/wsx", 404),
+        ("/ws/@@x", 400),
+        ("/ws/a b", 400),
+        ("/ws?timeUnit=HOUR", 400),
+    ],
 )
 def test_refused_targets(target: str, status: int) -> None:
     with pytest.raises(BadPath) as refused:

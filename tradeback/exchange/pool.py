@@ -222,11 +222,17 @@ class Pool:
         lag = Family(
             "tradeback_line_lag_seconds",
             "histogram",
-            "How much later than on the other line the ids came that this line lost; the other one's lead.",
+            "How much later than on the other line the ids came that this line lost.",
+        )
+        lead = Family(
+            "tradeback_line_lead_seconds",
+            "histogram",
+            "How much earlier than on the other line the ids came that this line won.",
         )
         for line, stream, race in self._races:
             lag.add(race.lag(), line=line, stream=stream)
-        yield lag
+            lead.add(race.lead(), line=line, stream=stream)
+        yield from (lag, lead)
 
 
 async def _any_up(lines: Sequence[Line]) -> None:

@@ -13,7 +13,11 @@ from urllib.parse import parse_qsl, unquote
 
 from tradeback.sim.config import SECOND_NS, SimConfig
 
-STREAM_NAME = re.compile(r"(![A-Za-z]|[^\s@#!/?&\"\\]+@[A-Za-z])[A-Za-z0-9_]*(@[A-Za-z0-9+:\-]+)*")
+STREAM_NAME = re.compile(
+    r"(![A-Za-z]|[^\s@#!/?&\"\\]+@[A-Za-z])[A-Za-z0-9_]*(@[A-Za-z0-9+:\-]+)*|[A-Za-z0-9_\-]+"
+)
+"""What the exchange takes for a name, whether there is such a stream or not. A plain word is one as well:
+streams of accounts had such names, and ccxt connects to `/ws/0`. Of unknown ones nothing ever comes."""
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 UNITS = {"MICROSECOND": True, "microsecond": True, "MILLISECOND": False, "millisecond": False}
 _ID = re.compile(r"[A-Za-z0-9_\-]{0,36}")
@@ -40,8 +44,8 @@ class Target:
 def parse_target(raw: str) -> Target:
     """The meaning of a request target, percent-encoded or not; BadPath when refused.
 
-    `/ws`, `/ws/<a>/<b>`, `/stream`, `/stream?streams=<a>/<b>`; any other path is 404. A malformed
-    stream name or time unit is 400 (Binance does not document it).
+    `/ws`, `/ws/<a>/<b>`, `/stream`, `/stream?streams=<a>/<b>`; any other path is 404. Names of streams that
+    do not exist are let pass. A malformed name or time unit is 400 (Binance does not document it).
     """
     path, _, query = raw.partition("?")
     path = unquote(path)
