@@ -158,18 +158,15 @@ def behind(engine: Engine) -> dict[str, int]:
 
 
 @contextmanager
-def _measured(
-    core: int, ends: int, environment: dict[str, str], options: Options
-) -> Iterator[tuple[Engine, Feed]]:
-    """An engine with its recorder, ready (in full size with the history loaded), and a subscriber."""
+def _measured(core: int, ends: int, environment: dict[str, str]) -> Iterator[tuple[Engine, Feed]]:
+    """An engine with its recorder, ready and with the history loaded, and a subscriber."""
     names = symbol_names(SYMBOLS)
     with ExitStack() as stack:
         exchange = stack.enter_context(Exchange(ends, names))
         engine = stack.enter_context(Engine(exchange, names, core, alone=False, environment=environment))
         engine.wait_ready()
         exchange.wait_streams("trade", len(names))
-        if options.full:
-            engine.wait_history(WELL_SECONDS_MAX)
+        engine.wait_history(WELL_SECONDS_MAX)
         receive = stack.enter_context(receive_feed(engine.port, names))
         feed = Feed(exchange, engine, receive)
         for name in ("recorder", "supervisor"):
@@ -186,23 +183,18 @@ def _until(done: Callable[[], object], feed: Feed, what: str, runs: Runs) -> Non
         feed.fill(what, runs)
 
 
-def _without(core: int, ends: int, options: Options, runs: Runs) -> None:
-    with _measured(core, ends, {}, options) as (_, feed):
-        feed.measure(NONE, _seconds(options), runs)
+def _without(core: int, ends: int, seconds: float, servers: SinkServers, runs: Runs) -> None:
+    """An engine that knows of no server, though they run."""
+    with _measured(core, ends, {}) as (_, feed):
+        servers.wait()
+        feed.measure(NONE, seconds, runs)
 
 
-def _seconds(options: Options) -> float:
-    return 4.0 if options.full else 0.3
-
-
-def _with(core: int, ends: int, options: Options, runs: Runs) -> None:
-    with (
-        SinkServers(ends) as servers,
-        _measured(core, ends, servers.stores.variables, options) as (engine, feed),
-    ):
+def _with(core: int, ends: int, seconds: float, servers: SinkServers, runs: Runs) -> None:
+    with _measured(core, ends, servers.stores.variables) as (engine, feed):
         for phase in phases_of(servers.all):
             _until(lambda: sick_parts(engine), feed, f"before {phase.name}", runs)
-            length = _seconds(options) * phase.length
+            length = seconds * phase.length
             if phase.trouble:
                 with servers.trouble(phase.servers, phase.trouble, length / 2):
                     feed.measure(phase.name, length, runs)
@@ -227,13 +219,13 @@ def run(options: Options) -> Report:
         return Report(NAME, TITLE, [], skipped=reason)
     build()
     core, ends = machine.cores()
-    runs = Runs()
-    with machine.pinned(ends):
-        for _ in range(options.repeats):
-            _without(core, ends, options, runs)
-            _with(core, ends, options, runs)
+    runs, seconds = Runs(), 4.0 if options.full else 0.3
+    for _ in range(options.repeats):
+        with machine.pinned(ends), SinkServers(ends) as servers:
+            _without(core, ends, seconds, servers, runs)
+            _with(core, ends, seconds, servers, runs)
             if options.full:
-                _without(core, ends, options, runs)
+                _without(core, ends, seconds, servers, runs)
             around = runs.figures[NONE][-2 if options.full else -1 :]
             runs.bases.append(min(around, key=lambda each: each["p99"]))
     return report_of(runs)

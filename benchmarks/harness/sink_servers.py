@@ -35,7 +35,7 @@ def _stand_back(core: int) -> None:
 
 
 class SinkServers:
-    """All four, started and with the registry's tables; a context manager.
+    """All four, with the registry's tables; a context manager. They start in the background: `wait` for them.
 
     One thread handles them, which is never in the way of who measures. Redis remembers over a crash (its
     log is written before it answers), as it must to hold every batch.
@@ -52,13 +52,12 @@ class SinkServers:
         self.stores = Servers(f"bench_{secrets.token_hex(4)}", redis, nats, mariadb, influx)
 
     def __enter__(self) -> Self:
-        """Raises ServerFailed."""
-        try:
-            self._hand.submit(self._begin).result()
-        except BaseException:
-            self.close()
-            raise
+        self._begun = self._hand.submit(self._begin)
         return self
+
+    def wait(self) -> None:
+        """Until all run. Raises ServerFailed."""
+        self._begun.result()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
