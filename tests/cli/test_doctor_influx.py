@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.servers.fixtures import need
 from tests.servers.kinds import InfluxServer
 from tests.servers.process import free_port
-from tests.stores.influx_shim import shim_before
+from tests.stores.influx_shim import Shim, shim_before
 from tradeback.cli.doctor import Finding
 from tradeback.cli.doctor_influx import check_influx
 from tradeback.model.config import Config, InfluxConfig
@@ -88,6 +90,17 @@ async def test_version_2(influx_server: InfluxServer) -> None:
         assert (found.state, "INFLUX_TOKEN" in found.remedy) == ("fail", True), found
         assert "wr0ng" not in f"{found}"
     influx_server.query('DROP DATABASE "doctor_v2"')
+
+
+async def test_version_2_without_the_organisation(influx_server: InfluxServer) -> None:
+    class Lost(Shim):
+        async def _orgs(self, request: web.Request) -> web.Response:
+            return web.json_response({"code": "not found", "message": "organization not found"}, status=404)
+
+    async with TestServer(Lost(influx_server.url).application()) as server:
+        where = str(server.make_url("")).rstrip("/")
+        found = await asked(url=where, api="v2", bucket="doctor_v2", token="s3cret")
+    assert (found.state, "INFLUX_ORG" in found.remedy) == ("fail", True), found
 
 
 async def test_nobody_there() -> None:

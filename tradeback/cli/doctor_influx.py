@@ -66,13 +66,10 @@ class _Asked:
         async with self.http.request(method, where, params=query) as answer:
             return answer.status, await answer.text(errors="replace"), answer.headers
 
-    async def must(self, what: str, method: str, path: str, **query: str) -> str:
-        """The text of an answer that is none of refusal. Raises _Fault."""
-        status, text, _ = await self.ask(method, path, **query)
-        if status >= 300:
-            remedy = REMEDIES.get(status, "look at its log").format(bucket=self.influx.bucket)
-            raise _Fault(f"{what}: HTTP {status}: {' '.join(text.split())[:200]}", remedy)
-        return text
+    def fault(self, what: str, status: int, text: str) -> "_Fault":
+        """A refusal with its remedy."""
+        remedy = REMEDIES.get(status, "look at its log").format(bucket=self.influx.bucket)
+        return _Fault(f"{what}: HTTP {status}: {_short(text)}", remedy)
 
 
 async def _judge(asked: _Asked) -> Finding:
@@ -82,67 +79,60 @@ async def _judge(asked: _Asked) -> Finding:
     answer_ms = 1e3 * (time.perf_counter() - begin)
     version = str(headers.get("X-Influxdb-Version", "")).removeprefix("v")
     _check_dialect(influx, version)
-    is_there = await (_has_database if influx.api == "v1" else _has_bucket)(asked)
     shown = f"{_where(influx)}, version {version or 'not told'}, api {influx.api}, {answer_ms:.1f} ms"
-    if not is_there:
+    if not await _may_write(asked):
         return Finding(CHECK, "ok", f"{shown}, no {_noun(influx)} {influx.bucket} yet: the engine makes it")
-    await _check_rights(asked)
+    await _must_read(asked)
     return Finding(CHECK, "ok", f"{shown}, {_noun(influx)} {influx.bucket} may be read and written")
 
 
 def _check_dialect(influx: "InfluxConfig", version: str) -> None:
     if version.startswith("1.") and influx.api != "v1":
         raise _Fault(f"version {version} does not speak api v2", "set INFLUX_API=v1")
-    if version.startswith(("2.", "3.")) and influx.api == "v1":
-        raise _Fault(f"version {version} wants api v2", "set INFLUX_API=v2, INFLUX_ORG and INFLUX_TOKEN")
 
 
-async def _has_database(asked: _Asked) -> bool:
-    """InfluxDB 1.x tells who may not see a database that there is none: writing will show it."""
-    import json
-
-    text = await asked.must("listing databases", "GET", "/query", q="SHOW DATABASES")
-    try:
-        series = json.loads(text)["results"][0].get("series", [])
-        return [asked.influx.bucket] in series[0].get("values", []) if series else False
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        raise _Fault("it answers, but not like InfluxDB", "correct INFLUX_URL") from None
-
-
-async def _has_bucket(asked: _Asked) -> bool:
-    """Whether the bucket is there. Raises _Fault where the engine could not make it."""
-    import json
-
-    influx = asked.influx
-    text = await asked.must(
-        "looking for the bucket", "GET", "/api/v2/buckets", name=influx.bucket, org=influx.org
-    )
-    try:
-        if json.loads(text).get("buckets"):
-            return True
-        orgs = json.loads(await asked.must("looking for the org", "GET", "/api/v2/orgs", org=influx.org))
-        if orgs.get("orgs"):
-            return False
-    except (ValueError, AttributeError):
-        raise _Fault("it answers, but not like InfluxDB", "correct INFLUX_URL") from None
-    raise _Fault(f"no bucket {influx.bucket}, and no org {influx.org}", "make both, or correct INFLUX_ORG")
-
-
-async def _check_rights(asked: _Asked) -> None:
-    """A write of nothing, which is refused for what it lacks only where it was let in; and a query."""
+async def _may_write(asked: _Asked) -> bool:
+    """By a write of nothing, which is let in (and then perhaps refused for its emptiness, 400) where lines
+    would be. False where there is no bucket and the engine can make it. Raises _Fault."""
     influx = asked.influx
     if influx.api == "v1":
-        path, place = "/write", {"db": influx.bucket}
+        status, text, _ = await asked.ask("POST", "/write", db=influx.bucket, precision="ns")
     else:
-        path, place = "/api/v2/write", {"org": influx.org, "bucket": influx.bucket}
-    status, text, _ = await asked.ask("POST", path, precision="ns", **place)
-    if status >= 300 and status != 400:
-        remedy = REMEDIES.get(status, "look at its log").format(bucket=influx.bucket)
-        raise _Fault(f"writing: HTTP {status}: {' '.join(text.split())[:200]}", remedy)
-    text = await asked.must("reading", "GET", "/query", db=influx.bucket, q="SHOW MEASUREMENTS LIMIT 1")
+        place = {"org": influx.org, "bucket": influx.bucket, "precision": "ns"}
+        status, text, _ = await asked.ask("POST", "/api/v2/write", **place)
+    if status < 300 or status == 400:
+        return True
+    if status == 404 and ((influx.api == "v1" and "database not found" in text) or await _has_org(asked)):
+        return False
+    raise asked.fault("writing", status, text)
+
+
+async def _has_org(asked: _Asked) -> bool:
+    """Whether the organisation is there, in which a bucket may be made. Not asked of InfluxDB 1.x."""
+    import json
+
+    if asked.influx.api == "v1":
+        return False
+    status, text, _ = await asked.ask("GET", "/api/v2/orgs", org=asked.influx.org)
+    try:
+        return status == 200 and bool(json.loads(text)["orgs"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+async def _must_read(asked: _Asked) -> None:
+    """A query as the engine asks it. Raises _Fault."""
+    bucket = asked.influx.bucket
+    status, text, _ = await asked.ask("GET", "/query", db=bucket, q="SHOW MEASUREMENTS LIMIT 1")
+    if status >= 300:
+        raise asked.fault("reading", status, text)
     if '"error"' in text:
-        remedy = f"let InfluxQL read {influx.bucket} (InfluxDB 2: a DBRP mapping), and give it the right to"
-        raise _Fault(f"reading: {' '.join(text.split())[:200]}", remedy)
+        remedy = f"let InfluxQL read {bucket} (InfluxDB 2: a DBRP mapping), and give the right to"
+        raise _Fault(f"reading: {_short(text)}", remedy)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 def _headers(influx: "InfluxConfig") -> dict[str, str]:
