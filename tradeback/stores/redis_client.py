@@ -65,9 +65,10 @@ class QuickConnection(redis.asyncio.Connection):
 
         A server that does not read is noticed by the wait for its answer, which has a limit.
         """
-        if self.is_connected and isinstance(command, list) and not self._writer.transport.is_closing():
-            self._writer.writelines(command)
-            if self._writer.transport.get_write_buffer_size() < UNSENT_BYTES:
+        writer = self._writer
+        if writer is not None and isinstance(command, list) and not writer.transport.is_closing():
+            writer.writelines(command)
+            if writer.transport.get_write_buffer_size() < UNSENT_BYTES:
                 return
             command = []
         await super().send_packed_command(command, check_health)
