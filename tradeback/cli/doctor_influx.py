@@ -126,6 +126,8 @@ async def _must_read(asked: _Asked) -> None:
     status, text, _ = await asked.ask("GET", "/query", db=bucket, q="SHOW MEASUREMENTS LIMIT 1")
     if status >= 300:
         raise asked.fault("reading", status, text)
+    if '"results"' not in text:
+        raise _Fault("it answers, but not like InfluxDB", "correct INFLUX_URL")
     if '"error"' in text:
         remedy = f"let InfluxQL read {bucket} (InfluxDB 2: a DBRP mapping), and give the right to"
         raise _Fault(f"reading: {_short(text)}", remedy)
