@@ -31,17 +31,17 @@ from tradeback.model.config import Config
 from tradeback.model.errors import TradebackError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
+from tradeback.ops.limits import open_files
 from tradeback.processes.link import Link, Message
 from tradeback.processes.shuttle import Shuttle
-from tradeback.ops.limits import open_files
 
 ROUTES = ("/udf/history", "/api/v1/symbols/{symbol}/bars")
 BURST_SECONDS = 4
 KEEP_ALIVE_S = 75.0
-
-
 CONNECTIONS_MAX = 2_048
 """Beyond so many, or half of the descriptors, connections between two requests are closed for new ones."""
+
+
 class KlinesOfEngine:
     """`api.context.Klines` over the link to the engine. Loop thread."""
 
@@ -124,10 +124,10 @@ class HistoryServer:
     def take(self, link: Link, descriptor: int, data: bytes) -> None:
         """Serve the connection on which `data` has been read by the engine at the other end of `link`."""
         self.taken += 1
+        self._make_room()
         task = asyncio.create_task(self._serve(link, socket.socket(fileno=descriptor), data))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
-        self._make_room()
 
     async def stop(self) -> None:
         """Answer what was asked, and end."""
@@ -137,9 +137,6 @@ class HistoryServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _serve(self, link: Link, sock: socket.socket, data: bytes) -> None:
-        def go_back(transport: Any, seen: bytes) -> None:
-            self.returned += 1
     def _make_room(self) -> None:
         """Whoever opens thousands of connections takes descriptors from nobody: the store needs some."""
         runner = self._runner
@@ -147,6 +144,9 @@ class HistoryServer:
         if runner is not None and server is not None and len(server.connections) >= self._connections_max:
             runner.shed()
 
+    async def _serve(self, link: Link, sock: socket.socket, data: bytes) -> None:
+        def go_back(transport: Any, seen: bytes) -> None:
+            self.returned += 1
             descriptor = transport.get_extra_info("socket").fileno()
             link.send({"back": True}, seen, (descriptor,))
             # Only this process's descriptor: the connection lives on in the engine, if there is one.
