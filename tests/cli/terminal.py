@@ -94,6 +94,10 @@ class Seat:
         self.text += re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", taken)
         self._came.set()
 
+    def type(self, text: str) -> None:
+        """What somebody types; "\x03" is Ctrl-C."""
+        os.write(self._master, text.encode())
+
     def resize(self, columns: int, rows: int) -> None:
         """Make the terminal narrower or wider."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -115,6 +119,11 @@ class Seat:
         await self.until(lambda screen: all(word in screen.end for word in words), f"{words}")
 
 
+def _own_terminal() -> None:
+    """Ctrl-C and passwords come from this terminal, not from the one of whoever runs the tests."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @asynccontextmanager
 async def seated(
     *arguments: str, columns: int = 120, rows: int = 40, variables: Mapping[str, str] | None = None
@@ -127,6 +136,7 @@ async def seated(
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tradeback", *arguments, stdin=slave, stdout=slave, stderr=slave,
             env={**surroundings, "TERM": "xterm-256color", "PYTHONUTF8": "1", **(variables or {})},
+            start_new_session=True, preexec_fn=_own_terminal,
         )  # fmt: skip
     finally:
         os.close(slave)

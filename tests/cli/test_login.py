@@ -15,6 +15,7 @@ import pytest
 
 from tests.api.access_world import SECRET, AccessWorld, guarded, token_of
 from tests.cli.running import tradeback
+from tests.cli.terminal import seated
 from tradeback.cli import login
 from tradeback.cli.login import Login
 from tradeback.model.config import AuthConfig
@@ -83,6 +84,20 @@ async def test_a_guarded_engine(tmp_path: Path) -> None:
     assert (wrong[0], "does not know this session" in wrong[2]) == (2, True), wrong
     assert (nobody[0], "--login NAME" in nobody[2]) == (2, True), nobody
     assert (refused[0], "refuses the log-in of 'alice'" in refused[2]) == (2, True), refused
+
+
+async def test_a_password_is_asked_for_and_not_shown(tmp_path: Path) -> None:
+    async with guarded(tmp_path, auth=REQUIRED) as world, trading(world):
+        await world.user()
+        async with seated("tail", "BTCUSDT", "--login", "alice", "--url", world.url) as seat:
+            await seat.shows("Password:")
+            seat.type(f"{SECRET}\n")
+            await seat.shows("● live", "42,000.50", "engine ")
+            assert live_sessions(tmp_path) == 1
+            seat.type("\x03")
+            assert await seat.process.wait() == 0
+            assert SECRET not in seat.text
+        assert live_sessions(tmp_path) == 0
 
 
 async def test_a_session_that_ends_ends_the_command(tmp_path: Path) -> None:

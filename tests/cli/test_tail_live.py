@@ -1,7 +1,6 @@
 """cli.tail_live: `tradeback tail` in a terminal, on a real engine that goes away and comes back."""
 
 import re
-import signal
 from pathlib import Path
 
 from tests.cli.terminal import seated
@@ -34,7 +33,7 @@ async def test_the_facts_of_an_engine_that_goes_away_and_comes_back(tmp_path: Pa
             await seat.shows("● lost", "connecting again")
             async with running_engine(tmp_path / "data", market.announced, **variables):
                 await seat.shows("● live", "engine ok", "Lines A ok B ok")
-                seat.process.send_signal(signal.SIGINT)
+                seat.type("\x03")
                 assert await seat.process.wait() == 0
             await seat.until(lambda screen: screen.rows[-1] == "", "the cursor below the status")
             assert sum(row.startswith("● ") for row in seat.screen.rows) == 1, "nothing of old is left"
