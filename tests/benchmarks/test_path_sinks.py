@@ -24,7 +24,7 @@ def servers(tmp_path: Path) -> tuple[Server, ...]:
 
 
 def figures(p99: float, **more: float) -> dict[str, float]:
-    usual = {"p50": 20.0, "late": 10.0, "held_up": 0.0, "cpu_us": 8.0, "cpu": 8.0}
+    usual = {"p50": 20.0, "late": 10.0, "held_up": 0.0, "cpu_us": 8.0, "cpu": 8.0, "repeat": 0.0}
     return {**usual, "p99": p99, "recorder_cpu": 5.0, "engine_mb": 150.0, "recorder_mb": 150.0, **more}
 
 
@@ -32,18 +32,33 @@ def runs_of(servers: tuple[Server, ...]) -> Runs:
     runs = Runs()
     runs.figures[NONE] = [figures(60.0), figures(50.0)]
     runs.bases = [figures(50.0)]
-    for phase in phases_of(servers):
+    for phase in phases_of(servers, long_hang=False):
         runs.figures[phase.name] = [figures(55.0)]
     return runs
 
 
 def test_every_server_is_hung_and_killed_alone_and_with_all(servers: tuple[Server, ...]) -> None:
-    phases = phases_of(servers)
+    phases = phases_of(servers, long_hang=False)
     assert [phase.trouble for phase in phases if phase.name == WELL] == [""]
     for kind in (HUNG, KILLED):
         found = [phase.servers for phase in phases if phase.trouble == kind]
         assert found == [*((server,) for server in servers), servers]
     assert len({phase.name for phase in phases}) == len(phases) == 3 + 2 * len(NAMES)
+
+
+def test_the_long_hang_lasts_as_long_as_it_says(servers: tuple[Server, ...]) -> None:
+    *usual, long = phases_of(servers, long_hang=True)
+    assert usual == phases_of(servers, long_hang=False)
+    assert (long.servers, long.trouble, long.seconds(2.0)) == (servers, HUNG, (36.0, 30.0))
+    assert {phase.seconds(2.0) for phase in usual} == {(2.0, 1.0), (4.0, 2.0)}
+
+
+def test_a_phase_of_one_repeat_is_compared_with_that_repeat(servers: tuple[Server, ...]) -> None:
+    runs = runs_of(servers)
+    runs.bases.append(figures(100.0))
+    runs.figures["all four hung for 30 s"] = [figures(120.0, repeat=1.0)]
+    rows = {row.name: row.figures for row in report_of(runs).rows}
+    assert rows["all four hung for 30 s"]["ratio"] == pytest.approx(1.2)
 
 
 def test_ratios_are_to_the_better_calm_run_and_all_is_well(servers: tuple[Server, ...]) -> None:
