@@ -19,7 +19,6 @@ from tests.flow.watching import Watcher
 from tests.ops.metric_names import problems
 from tests.web.test_feed import page
 from tradeback.client import connect
-from tradeback.ops.metrics import LATENCY_BOUNDS_US
 
 PROCESSES = {"supervisor", "engine", "recorder", "worker:0"}
 BODY = b'{"username": "nobody", "password": "wrong password"}'
@@ -90,16 +89,15 @@ async def check_metrics(engine: Engine) -> None:
 
     async def whole() -> bool:
         text = await text_of(engine, "/metrics")
-        return 'worker="0"' in text and "tradeback_process_restarts_total" in text
+        asked = [line for line in text.splitlines() if line.startswith("tradeback_http_requests_total")]
+        return 'worker="0"' in text and any('process="recorder"' in line for line in asked)
 
     await engine.get("/udf/history", symbol="SYM0USDT", resolution="1", to="1")
-    await until(whole, "numbers of the worker")
+    await until(whole, "numbers of worker and recorder")
     text = await text_of(engine, "/metrics")
     assert list(problems(text)) == []
     for name in ("publish_latency", "receive_latency", "line_lag", "http_request", "series_flush"):
-        count = text.count(f"tradeback_{name}_seconds_bucket{{")
-        assert count > 0, name
-        assert count % (len(LATENCY_BOUNDS_US) + 1) == 0, name
+        assert f"tradeback_{name}_seconds_bucket{{" in text, name
 
 
 async def check_log_levels(engine: Engine) -> None:
@@ -144,7 +142,7 @@ async def test_restarts_and_the_end(tmp_path: Path, market: Process) -> None:
             await watcher.saw(1)
             await restart(engine, "worker:0")
             await watcher.end()
-            assert "1012" in str(watcher.closed)
+            assert watcher.code == 1012
             assert "1012" in (await client.told("waiting"))["reason"]
             await client.told("open")
             async for _ in events:
@@ -163,7 +161,7 @@ async def test_restarts_and_the_end(tmp_path: Path, market: Process) -> None:
         assert (await request.finish())[0] == 401, "what is in flight is answered"
         assert await asyncio.wait_for(engine.child.wait(), 30) == 0
         await fresh.end()
-        assert "1001" in str(fresh.closed)
+        assert fresh.code == 1001
     assert "Traceback" not in engine.log.read_text()
 
 
@@ -197,7 +195,7 @@ async def test_one_process_for_all_ends_the_same_way(tmp_path: Path, market: Pro
         assert (await request.finish())[0] == 401
         assert await asyncio.wait_for(engine.child.wait(), 30) == 0
         await watcher.end()
-        assert "1001" in str(watcher.closed)
+        assert watcher.code == 1001
     finally:
         await engine.kill()
 

@@ -47,6 +47,11 @@ class Watcher:
         """The price with which each symbol's entries began; filled by `by_symbol`."""
         self._reading = asyncio.create_task(self._read())
 
+    @property
+    def code(self) -> int | None:
+        """With which the connection was closed."""
+        return self._connection.close_code
+
     @classmethod
     async def subscribe(cls, feed_url: str, *symbols: str) -> "Watcher":
         """Connect, subscribe ("*" = all), and wait for the answer."""
