@@ -11,7 +11,7 @@ import websockets
 
 from tests.api.access_world import LOGOUT, SESSION, WATCH, AccessWorld, ask, guarded, token_of
 from tests.feed.harness import subscribe, text
-from tradeback.model.config import AuthConfig, LimitConfig, ServerConfig
+from tradeback.model.config import AuthConfig, FeedConfig, LimitConfig, ServerConfig
 from tradeback.model.errors import StoreError
 
 SITE = "https://charts.example"
@@ -209,6 +209,34 @@ async def test_any_site_gets_no_visitors_session(tmp_path: Path) -> None:
             await ws.send('{"type":"ping"}')
             assert (await text(ws))["type"] == "pong", "and no watch of the visitor before it"
             assert not world.access.attendance._by_session
+
+
+@pytest.mark.parametrize("way", ["nobody", "session"])
+async def test_one_address_does_not_take_all_places(tmp_path: Path, way: str) -> None:
+    feed, server = FeedConfig(clients_per_address=2), ServerConfig(proxies=("127.0.0.1/32",))
+    async with guarded(tmp_path, feed=feed, server=server) as world:
+        await world.user()
+        token = token_of(await world.logged_in()) if way == "session" else ""
+
+        def from_(address: str) -> Any:
+            return world.connect(token, additional_headers={"X-Forwarded-For": address})
+
+        one = await from_("2001:db8::1")
+        async with from_("2001:db8::2"), from_("192.0.2.1"):
+            status, code, headers = await refused(from_("2001:db8::3"))
+            assert (status, code) == (429, "too_many_sockets")
+            assert headers["Retry-After"]
+            async with from_("2001:db8:0:1::1"), from_("192.0.2.2"):
+                assert len(world.feed.clients) == 5
+            await one.close()
+            async with asyncio.timeout(30):
+                while world.feed.by_address.get("2001:db8::/64") != 1:
+                    await asyncio.sleep(0.001)
+            async with from_("2001:db8::3"):
+                assert world.feed.by_address["2001:db8::/64"] == 2
+        async with asyncio.timeout(30):
+            while world.feed.by_address:
+                await asyncio.sleep(0.001)
 
 
 async def test_connections_are_limited(tmp_path: Path) -> None:

@@ -219,7 +219,8 @@ async def test_a_restricted_session_gets_its_symbols_and_no_others_by_every_way(
 def test_an_admission_travels_as_json() -> None:
     import orjson
 
-    for admission in (Admission(), Admission("s", "w"), Admission("s", "w", frozenset({"B", "A"}))):
+    full = Admission("s", "w", frozenset({"B", "A"}), ("A",), "192.0.2.1")
+    for admission in (Admission(), Admission("s", "w"), full):
         assert unpacked(orjson.loads(orjson.dumps(admission.packed()))) == admission
 
 

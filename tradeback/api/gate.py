@@ -1,6 +1,7 @@
 """The gate of the WebSocket: the same rules as for HTTP, before the handshake."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import parse_qs
@@ -39,11 +40,12 @@ class SocketGate:
         named = parse_qs(request.query, max_num_fields=100).get("token", [""])[0] if request.query else ""
         named = named or bearer_of(request.all("authorization"))
         shown = cookie_of(request.all("cookie"), COOKIE) if site is not Site.ANYONE else ""
+        key = sys.intern(client.key)  # one text for all sockets of an address
         if named or shown:
-            return self._find(named, shown)
-        return _unauthorized() if access.required else NOBODY
+            return self._find(named, shown, key)
+        return _unauthorized() if access.required else Admission(client=key)
 
-    async def _find(self, named: str, shown: str) -> Verdict:
+    async def _find(self, named: str, shown: str, key: str) -> Verdict:
         """By the token that was named, else by the cookie. A wrong token is refused, for its sender counts on
         it; an old cookie is as good as none."""
         access = self._access
@@ -54,12 +56,12 @@ class SocketGate:
         except (StoreError, TimeoutError):
             if access.required or named:
                 return Declined(503, "not_ready", "sessions cannot be looked up now; try again", 2)
-            return NOBODY
+            return Admission(client=key)
         if not access.suffices(session) or (named and session is None):
             return _unauthorized()
         if session is None:
-            return NOBODY
-        return Admission(session.token_hash, session.watch_id, session.symbols, tuple(watch))
+            return Admission(client=key)
+        return Admission(session.token_hash, session.watch_id, session.symbols, tuple(watch), key)
 
 
 def _unauthorized() -> Declined:

@@ -1,5 +1,6 @@
 """Whose a WebSocket is, as decided before the handshake. Pure."""
 
+import sys
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ class Admission:
     watch: tuple[str, ...] = ()
     """The watch as it was when the socket was let in: so it is delivered before any request is served, and a
     resume that comes first of all is for it, too."""
+    client: str = ""
+    """Whom limits count: the address at the other end, of IPv6 its /64; empty: nobody is counted."""
 
     def packed(self) -> dict[str, Any]:
         """As JSON, for another process."""
@@ -30,6 +33,7 @@ class Admission:
             "watch_id": self.watch_id,
             "symbols": allowed,
             "watch": self.watch,
+            "client": self.client,
         }
 
 
@@ -41,7 +45,8 @@ def unpacked(held: Mapping[str, Any]) -> Admission:
     """The inverse of `Admission.packed`."""
     allowed = held["symbols"]
     symbols = None if allowed is None else frozenset(allowed)
-    return Admission(held["session"], held["watch_id"], symbols, tuple(held["watch"]))
+    watch = tuple(held["watch"])
+    return Admission(held["session"], held["watch_id"], symbols, watch, sys.intern(held["client"]))
 
 
 class Gate(Protocol):

@@ -98,6 +98,8 @@ class Feed:
         self.now_s = 0.0
         """The loop's time at the last sweep: good enough for idleness, and free."""
         self.clients: set[Client] = set()
+        self.by_address: dict[str, int] = {}
+        """How many of them each address has (`Admission.client`)."""
         self.publish_latency = path.publish_latency
         self.ping_idle_s = PING_IDLE_S
         self.pong_wait_s = PONG_WAIT_S
@@ -213,22 +215,41 @@ class Feed:
             self.counts.refused += 1
             full = Declined(503, "too_many_clients", "the feed is full; try again later", RETRY_AFTER_S)
             return _decline(full)
+        if self._has_enough(admission.client):
+            self.counts.refused += 1
+            words = (
+                f"{admission.client} has {self._config.clients_per_address} sockets open: close some first"
+            )
+            return _decline(Declined(429, "too_many_sockets", words, RETRY_AFTER_S))
         client = Client(self, self.v2 if outcome.version == 2 else self.v1, admission)
         if outcome.subprotocol is None:
             return client
         response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": outcome.subprotocol})
         return WSUpgradeResponseWithListener(response, client)
 
+    def _has_enough(self, address: str) -> bool:
+        """Whether this address has as many clients as it may."""
+        most = self._config.clients_per_address
+        return bool(address and most) and self.by_address.get(address, 0) >= most
+
     # The clients' side.
 
     def connected(self, client: Client) -> None:
         self.clients.add(client)
+        address = client.admission.client
+        if address:
+            self.by_address[address] = self.by_address.get(address, 0) + 1
         self.counts.connected += 1
         if self.attendance is not None and client.admission.session is not None:
             self.attendance.arrived(client)
 
     def disconnected(self, client: Client) -> None:
         self.leaving(client)
+        address = client.admission.client
+        if address and client in self.clients:
+            self.by_address[address] -= 1
+            if not self.by_address[address]:
+                del self.by_address[address]
         self.clients.discard(client)
         if self.attendance is not None and client.admission.session is not None:
             self.attendance.left(client)

@@ -88,6 +88,8 @@ class FeedConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """The binary feed."""
 
     clients_max: Positive = 10_000
+    clients_per_address: NotNegative = 7_500
+    """Of one address (of IPv6: its /64), so that nobody alone takes all places; 0: no limit."""
     send_buffer_bytes: Positive = 64 * 1024
     """Kernel send buffer of one client; stale data cannot hide in more than this."""
     lag_max_s: Seconds = 10.0

@@ -238,6 +238,8 @@ class Worker:
 
 
 def _share(config: Config) -> Config:
-    """The configuration with this worker's share of the clients."""
-    clients_max = -(-config.feed.clients_max // max(1, config.feed.workers))
-    return msgspec.structs.replace(config, feed=msgspec.structs.replace(config.feed, clients_max=clients_max))
+    """The configuration with this worker's share of the clients; who has the fewest gets the next."""
+    feed, workers = config.feed, max(1, config.feed.workers)
+    most, each = -(-feed.clients_max // workers), -(-feed.clients_per_address // workers)
+    shared = msgspec.structs.replace(feed, clients_max=most, clients_per_address=each)
+    return msgspec.structs.replace(config, feed=shared)
