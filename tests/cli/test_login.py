@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -51,7 +52,9 @@ async def trading(world: AccessWorld) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        failed = task.exception() if task.done() else None
         task.cancel()
+        assert failed is None, failed
 
 
 def live_sessions(folder: Path) -> int:
@@ -97,6 +100,18 @@ async def test_a_password_is_asked_for_and_not_shown(tmp_path: Path) -> None:
             seat.type("\x03")
             assert await seat.process.wait() == 0
             assert SECRET not in seat.text
+        assert live_sessions(tmp_path) == 0
+
+
+async def test_a_window_that_is_closed_logs_out(tmp_path: Path) -> None:
+    async with guarded(tmp_path, auth=REQUIRED) as world, trading(world):
+        await world.user()
+        async with seated("tail", "BTCUSDT", "--login", "alice", "--url", world.url) as seat:
+            await seat.shows("Password:")
+            seat.type(f"{SECRET}\n")
+            await seat.shows("● live", "42,000.50")
+            seat.process.send_signal(signal.SIGHUP)
+            await seat.process.wait()
         assert live_sessions(tmp_path) == 0
 
 

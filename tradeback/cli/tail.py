@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,8 +124,11 @@ async def _run(choice: Choice, login: Login) -> int:
     from tradeback.cli.race import race, stop_signals
 
     if choice.live or login.name:
-        # What is held, a session and the screen, is to be given back.
-        await race(_with_session(choice, login), stop_signals().wait())
+        # What is held, a session and the screen, is to be given back; also when the window is closed.
+        stopping = stop_signals()
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stopping.set)
+        await race(_with_session(choice, login), stopping.wait())
     else:
         await _with_session(choice, login)
     return 0
