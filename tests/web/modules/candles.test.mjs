@@ -44,6 +44,17 @@ test("what is in the engine's answer does not count again, what is not does", ()
   assert.equal(candles.lastId, 102);
 });
 
+test("an answer that is behind what has come takes nothing away", () => {
+  const candles = live();
+  candles.trade(trade(101, 61, 12, 0.5));
+  candles.hold();
+  candles.trade(trade(102, 62, 13, 0.5));
+  candles.base(candle(60), 100);
+  assert.deepEqual([candles.last.volume, candles.last.close, candles.lastId], [2, 13, 102]);
+  candles.base(candle(60, 13, 2.5), 103);
+  assert.deepEqual([candles.last.volume, candles.lastId], [2.5, 103], "one that is ahead counts");
+});
+
 test("nobody answers: trades count on from what was known", () => {
   const candles = live();
   candles.hold();

@@ -13,6 +13,8 @@ test("the state of the connection is said in words, the worst first", () => {
   assert.deepEqual(words({}), ["live", "live", ""]);
   assert.deepEqual(words({ feed: "connecting", downMs: 4_400 }), ["down", "no connection, trying again", "4 s"]);
   assert.deepEqual(words({ feed: "connecting" }), ["connecting", "connecting", ""]);
+  const early = { feed: "closed", stats: { ...well, waiting_for: ["symbols"] } };
+  assert.deepEqual(words(early), ["degraded", "waiting: symbols", ""], "it says why nothing comes");
   assert.equal(words({ silentMs: 9_000 })[2], "9 s", "an engine that says nothing of itself is no healthy one");
   assert.equal(words({ silentMs: 9_000 })[0], "degraded");
   assert.equal(words({ stats: { ...well, gaps: { open: 2 } } })[1], "live, repairing 2 gaps");

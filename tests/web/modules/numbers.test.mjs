@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barTime, clock, compact, duration, fixed, grouped, percent, whole } from "../../../tradeback/web/js/numbers.js";
+import { barTime, clock, compact, duration, fixed, grouped, lookOf, percent, whole } from "../../../tradeback/web/js/numbers.js";
 
 test("digits are grouped, whatever the sign and the decimals", () => {
   const pairs = { 1: "1", 999: "999", 1000: "1,000", "-1234.5": "-1,234.5", "1234567.89": "1,234,567.89", "0.123456": "0.123456" };
@@ -25,6 +25,7 @@ test("shares have a sign unless they are zero", () => {
   assert.equal(percent(-0.5, 1), "−50.0 %");
   assert.equal(percent(-0.00001), "0.00 %");
   assert.equal(percent(NaN), "–");
+  assert.deepEqual([0.0123, -0.0123, -0.00001, NaN].map((share) => lookOf(share)), ["up-text", "down-text", "", ""]);
 });
 
 test("times have the unit that fits, at the edges too", () => {

@@ -64,12 +64,14 @@ export class Candles {
 
   /**
    * The newest candle as the engine has it, made of the trades up to `lastId`; later ones that have come
-   * meanwhile are put on top. From now on trades count.
+   * meanwhile are put on top. From now on trades count. An answer that is behind what has come here already
+   * (who answers reads the tape on his own) takes nothing away.
    */
   base(bar, lastId) {
-    if (bar && (!this.last || bar.time >= this.last.time)) {
+    const { last } = this, behind = last?.time === bar?.time && lastId > 0 && lastId < this.lastId;
+    if (bar && !behind && (!last || bar.time >= last.time)) {
       this.#touch(bar.time);
-      if (this.last?.time === bar.time) this.bars[this.bars.length - 1] = { ...bar };
+      if (last?.time === bar.time) this.bars[this.bars.length - 1] = { ...bar };
       else this.bars.push({ ...bar });
       this.lastId = lastId;
     }

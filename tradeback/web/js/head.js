@@ -1,7 +1,7 @@
 // The line on top, and what stands over the chart: state of the connection, price, the candle's numbers.
 
 import { byId, made, put } from "./dom.js";
-import { barTime, clock, compact, fixed, percent } from "./numbers.js";
+import { barTime, clock, compact, fixed, lookOf, percent } from "./numbers.js";
 
 /** An engine that says nothing of itself for so long is slow. */
 const SLOW_MS = 5_000;
@@ -13,11 +13,12 @@ const SLOW_MS = 5_000;
  */
 export function linkState({ feed, downMs, stats, silentMs }) {
   if (downMs) return ["down", "no connection, trying again", `${Math.max(1, Math.round(downMs / 1e3))} s`];
-  if (feed !== "open") return ["connecting", "connecting", ""];
+  const waits = stats?.waiting_for?.length ? ["degraded", `waiting: ${stats.waiting_for[0]}`, ""] : null;
+  if (feed !== "open") return waits ?? ["connecting", "connecting", ""];
   if (silentMs !== null && silentMs > SLOW_MS) {
     return ["degraded", "live, the engine's health is not told", `${Math.round(silentMs / 1e3)} s`];
   }
-  if (stats?.waiting_for?.length) return ["degraded", `waiting: ${stats.waiting_for[0]}`, ""];
+  if (waits) return waits;
   const open = stats?.gaps?.open ?? 0;
   if (open) return ["degraded", `live, repairing ${open === 1 ? "a gap" : `${open} gaps`}`, ""];
   if (stats?.history === "starting") return ["degraded", "live, loading history", ""];
@@ -53,7 +54,7 @@ export function drawPrice(row, quote, digits) {
   put("price", fixed(price, digits));
   byId("price").className = flashes ? row.direction : "";
   put("change", Number.isFinite(change) ? percent(change) : "");
-  byId("change").className = `change ${change >= 0 ? "up-text" : "down-text"}`;
+  byId("change").className = `change ${lookOf(change)}`;
   const { bid, ask } = quote ?? {};
   put("bid", fixed(bid, digits));
   put("ask", fixed(ask, digits));

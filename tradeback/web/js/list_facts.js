@@ -20,6 +20,8 @@ export class ListFacts {
     this.#list = list;
     this.#changed = changed;
     this.#may = may;
+    // A phone that is turned shows lines that were not asked for.
+    matchMedia(NARROW).addEventListener("change", () => list.sparkAgain());
   }
 
   readSoon() {

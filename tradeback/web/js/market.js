@@ -176,11 +176,14 @@ export class Market {
     const { bars, lastId } = await http.bars(symbol.symbol, resolution.name, since, { signal });
     const newest = bars.at(-1);
     if (!newest) return;
+    if (candles.last && newest.time < candles.last.time) {
+      // Who answers is behind: what he says of the candle that closed here may lack its last trades.
+      return void this.#soon("settle", CLOSED_MS, (now) => this.#settle(now));
+    }
     for (const bar of bars) {
       if (bar !== newest && !same(candles.at(bar.time), bar)) candles.merge([plain(bar)]);
     }
-    if (candles.last && newest.time < candles.last.time) candles.merge([plain(newest)]);
-    else candles.base(plain(newest), lastId);
+    candles.base(plain(newest), lastId);
   }
 
   /** What is missing of this symbol; candles of gaps that were closed meanwhile are read again. */

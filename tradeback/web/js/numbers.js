@@ -46,6 +46,12 @@ export function percent(share, digits = 2) {
   return `${zero ? "" : share > 0 ? "+" : "−"}${text.replace("-", "")} %`;
 }
 
+/** The class of a share that `percent` writes: up-text, down-text; none for what is shown as zero or not at all. */
+export function lookOf(share, digits = 2) {
+  const shown = Number((100 * share).toFixed(digits));
+  return shown > 0 ? "up-text" : shown < 0 ? "down-text" : "";
+}
+
 /** A time span as value and unit: 14 -> ["14", "µs"], 12345 -> ["12.3", "ms"]. */
 export function span(us) {
   if (us === null || !Number.isFinite(us)) return ["–", ""];

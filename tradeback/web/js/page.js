@@ -330,7 +330,7 @@ class Page {
     this.stats = stats;
     byId("newer").hidden = !stats.page || document.querySelector("meta[name=page-version]").content.endsWith(stats.page);
     this.frames.want("plot");
-    if (!this.#eventsKnown) this.#readEvents();
+    if (!this.#eventsKnown && stats.gaps) this.#readEvents();
   }
 
   /** What has happened before; the engine's clock must be known for that. */

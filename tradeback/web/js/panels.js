@@ -34,6 +34,7 @@ export class EnigmaPanel {
       this.#rows.set(name, row);
     }
     this.#here = made("tr", "here");
+    this.#needle.style.visibility = "hidden";
     for (let at = 0; at < 3; at++) this.#here.insertCell();
   }
 

@@ -1,6 +1,6 @@
 // The list of symbols: prices, the day's change, a line of the last hours. It is also the symbol switch.
 
-import { fixed, percent } from "./numbers.js";
+import { fixed, lookOf, percent } from "./numbers.js";
 
 const FLASH_MS = 220;
 /** A symbol is called silent after so many of its usual pauses, and never before so long. */
@@ -77,7 +77,7 @@ class Row {
     const change = Number.isFinite(this.change) ? percent(this.change) : "";
     if (change !== this.#shown.change) {
       parts.change.textContent = this.#shown.change = change;
-      parts.change.className = `change ${this.change >= 0 ? "up-text" : "down-text"}`;
+      parts.change.className = `change ${lookOf(this.change)}`;
     }
     const flashes = nowMs < this.flashUntil;
     const look = flashes ? `price ${this.direction}` : "price";
