@@ -32,6 +32,8 @@ _KEEPS_LINES = {code: text for code, text in _CONTROLS.items() if code not in (0
 
 _NAMED = r"(?i)((?:token|password|passwd|secret|api_?key|cookie)['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,;)}\]]+"
 _HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer)\s+)?[^\s'\",;]+"
+_MAY_HOLD = re.compile(r"(?i)://|token|passw|secret|api_?key|cookie|authori|bearer")
+"""Stands in every text in which one of these could find something; in most there is nothing of it."""
 _IN_TEXT = tuple(
     re.compile(pattern)
     for pattern in (r"(://)[^/@\s'\"]+(?=@)", _HEADER, r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", _NAMED)
@@ -52,7 +54,8 @@ class Cleaner:
 
     def text(self, text: str) -> str:
         """One line of text."""
-        return self._masked(text[: 2 * TEXT_MAX], TEXT_MAX).translate(_CONTROLS)
+        kept = self._masked(text[: 2 * TEXT_MAX], TEXT_MAX)
+        return kept if kept.isprintable() else kept.translate(_CONTROLS)
 
     def traceback(self, text: str) -> str:
         """Several lines; none of them begins like a line of the log."""
@@ -60,7 +63,7 @@ class Cleaner:
         return kept.replace("\n", "\n  ")
 
     def _key(self, key: Any) -> str:
-        return self.text(str(key))
+        return key if isinstance(key, str) and key.isidentifier() else self.text(str(key))
 
     def _field(self, key: Any, value: Any) -> Any:
         if is_secret(key):
@@ -92,8 +95,9 @@ class Cleaner:
     def _masked(self, text: str, most: int) -> str:
         if self._known is not None:
             text = self._known.sub(MASK, text)
-        for pattern in _IN_TEXT:
-            text = pattern.sub(rf"\1{MASK}", text)
+        if _MAY_HOLD.search(text):
+            for pattern in _IN_TEXT:
+                text = pattern.sub(rf"\1{MASK}", text)
         return text if len(text) <= most else f"{text[:most]}..."
 
 
