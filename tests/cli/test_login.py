@@ -13,12 +13,13 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.api.access_world import SECRET, AccessWorld, guarded, token_of
-from tests.cli.running import tradeback
 from tests.cli.terminal import seated
 from tradeback.cli import login
 from tradeback.cli.login import Login
+from tradeback.cli.main import main
 from tradeback.model.config import AuthConfig
 
 REQUIRED = AuthConfig(mode="required")
@@ -163,8 +164,8 @@ def test_wrong_usage() -> None:
         (("--facts",), "--facts goes with --json"),
         (("--board",), "--board needs a terminal"),
     ):
-        done = tradeback("tail", "BTCUSDT", *words)
-        assert (done.returncode, reason in done.stderr) == (2, True), done
+        done = CliRunner().invoke(main, ["tail", "BTCUSDT", *words])
+        assert (done.exit_code, reason in done.stderr) == (2, True), done.output
 
 
 @pytest.mark.parametrize(
