@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import websockets
 
 from tests.edge.hub_world import Answering, Hub, check_same, trim
 from tests.servers.kinds import NatsServer
@@ -181,6 +182,7 @@ async def test_a_hub_that_begins_an_epoch_and_one_whose_stream_forgets(hub: Hub,
         async with answering(hub) as series:
             await edge.ready()
             epoch = hub.tape.epoch
+        client = await websockets.connect(edge.url.replace("http", "ws", 1) + "/api/v1/ws", compression=None)
         await hub.stop()
         follow.turn(hub.folder / "tape", follow.Place(epoch ^ 1, 801))
         (hub.folder / "series.sqlite").unlink()
@@ -191,6 +193,8 @@ async def test_a_hub_that_begins_an_epoch_and_one_whose_stream_forgets(hub: Hub,
             await series.fold()
             await edge.ready()
             await same_as(edge, hub, series)
+        await client.wait_closed()
+        assert client.close_code == 1012, "it is back in a moment"
     check_same(hub.tape, tmp_path / "edge")
     for _ in range(6):
         hub.append(500)

@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 
 from tests.flow.running import Engine, running_engine, running_market, until
+from tests.flow.watching import Watcher
 from tests.servers.kinds import NatsServer
 from tests.sinks.nats_world import stretches
 from tradeback.client import Feed, connect
@@ -211,7 +212,10 @@ async def test_two_edges_behind_one_hub(tmp_path: Path, nats_server: NatsServer)
                     for edge in (again, two):
                         line = await part(edge, "line:hub")
                         assert (line["state"], line["last_error"]) == ("ok", None)
+                        watcher = await Watcher.subscribe(edge.feed_url)
                         await edge.stop()
+                        await watcher.end()
+                        assert watcher.code == 1001
             await hub.stop()
             market.child.send_signal(signal.SIGCONT)
     check_client(client, tmp_path / "hub")
