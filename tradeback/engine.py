@@ -225,7 +225,7 @@ class Engine:
         """Kernels and symbol table side by side, then everything that needs both."""
         listing = Listing(self.config.exchange, self._log, self.clock)
         self._closing.append(listing.close)
-        context.not_ready = lambda: [f"waiting for {listing.waiting_for}"]
+        context.not_ready = lambda: [f"waiting for {registry.missing or listing.waiting_for}"]
         if not kernel_cache.is_warm():
             self.progress(FIRST_COMPILE)
         parts_module = asyncio.create_task(asyncio.to_thread(_load_kernels))

@@ -30,7 +30,8 @@ class World:
 
     def __init__(self, server: RedisServer, folder: Path, **redis: Any) -> None:
         self.server, self.folder = server, folder
-        self.config = Config(redis=RedisConfig(**{"addr": server.address, **redis}), data_dir=str(folder))
+        given = {"addr": server.address, "timeout_s": 0.4, **redis}
+        self.config = Config(redis=RedisConfig(**given), data_dir=str(folder))
         self.tape = MemoryTape()
         self.derived = Derived(3)
         for each in SYMBOLS:

@@ -358,6 +358,29 @@ async def test_a_price_cache_comes_back_although_it_reads_for_a_while_first(tmp_
     assert target.batches[-1].rows["id"].tolist() == [1_500]
 
 
+async def test_what_a_price_cache_could_not_put_is_put_when_it_is_back(tmp_path: Path) -> None:
+    """Also when nothing new has come meanwhile: the newest of each is given out again."""
+    failing = True
+
+    def hit(where: str) -> None:
+        if failing and where == "before":
+            raise StoreError("away")
+
+    tape, memory = MemoryTape(), Memory()
+    target = MemoryTarget(memory, hit)
+    tape.append(trades(20))
+    drain = drain_of(tape, target, tmp_path, replace(QUICK, latest_only=True, in_flight=1))
+    drain.start()
+    await until(lambda: drain.health().state == "down")
+    opens = target.opens
+    await until(lambda: target.opens > opens + 2)
+    assert drain.health().state == "down", "nothing was put: it is not well"
+    failing = False
+    await until(lambda: drain.health().state == "ok")
+    await drain.stop()
+    assert [batch.rows["id"].tolist() for batch in target.batches] == [[20]]
+
+
 async def test_an_idle_drain_opens_and_is_well(tmp_path: Path) -> None:
     failing = True
 

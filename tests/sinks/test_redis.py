@@ -26,8 +26,6 @@ from tradeback.stores.ports import StreamBatch
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hung server is noticed sooner."""
-    monkeypatch.setattr(redis_client, "CALL_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(redis_client, "CONNECT_TIMEOUT_S", 0.2)
     monkeypatch.setattr(redis_client, "REST_S", 0.05)
 
 
@@ -266,7 +264,7 @@ async def test_what_is_wrong_is_said_in_one_line_with_the_remedy(
                 assert "\n" not in error
                 await drain.stop()
         warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
-        assert len(warned) in (2, 3), "once for each drain and state"
+        assert len(warned) == 1, "once for the server, whoever notices it and however often"
         assert all(remedy in record.getMessage() for record in warned)
         assert "hunter2" not in caplog.text
         assert "correct-horse" not in caplog.text

@@ -17,6 +17,8 @@ class Shim:
         self.made: list[dict[str, Any]] = []
         self.writes: list[dict[str, str]] = []
         self.url = ""
+        self.refuse: dict[str, tuple[int, str]] = {}
+        """Path -> status and message with which it is answered instead."""
 
     def application(self) -> web.Application:
         """The routes."""
@@ -29,6 +31,9 @@ class Shim:
         return app
 
     def _refused(self, request: web.Request) -> web.Response | None:
+        if request.path in self.refuse:
+            status, message = self.refuse[request.path]
+            return web.json_response({"code": "refused", "message": message}, status=status)
         if request.headers.get("Authorization") == f"Token {self.token}":
             return None
         return web.json_response({"code": "unauthorized", "message": "unauthorized access"}, status=401)
@@ -41,6 +46,9 @@ class Shim:
         return self._refused(request) or web.json_response({"orgs": [{"id": "0123", "name": "tradeback"}]})
 
     async def _make(self, request: web.Request) -> web.Response:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
         asked = await request.json()
         self.made.append(asked)
         self.buckets.append(asked["name"])

@@ -95,6 +95,26 @@ async def test_what_is_not_permitted_is_told(guarded: NatsServer, caplog: pytest
         await bus.close()
 
 
+async def test_a_flush_comes_behind_all_that_was_published(guarded: NatsServer) -> None:
+    """The server answers the PING of a flush after it has dealt with every message before it."""
+    bus = NatsBus(NatsConfig(url=guarded.url.replace("//", "//reader:hunter2@")), LOG)
+    await bus.start()
+    await bus.ready(WAIT_S)
+    try:
+        for number in range(200):
+            before = bus.denials.count
+            for _ in range(1 + number % 3):
+                await bus.publish("a.b", b"x" * (number % 7) * 1_000)
+            await bus.flush()
+            assert bus.denials.count == before + 1 + number % 3
+            with pytest.raises(StoreError, match="does not permit this user"):
+                bus.check_permitted(before, "a.")
+            bus.check_permitted(before, "b.")
+        assert (bus.health().state, bus.connects) == ("degraded", 1)
+    finally:
+        await bus.close()
+
+
 @pytest.mark.parametrize("crash", [True, False])
 async def test_a_restarted_server_finds_its_readers_again(
     bus: NatsBus, nats_server: NatsServer, crash: bool, caplog: pytest.LogCaptureFixture
@@ -128,11 +148,8 @@ async def test_a_restarted_server_finds_its_readers_again(
     assert "connected to NATS" in caplog.text
 
 
-async def test_a_server_that_hangs_is_left_and_found_again(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bus_nats, "PING_S", 0.2)
-    bus, box = NatsBus(NatsConfig(url=nats_server.url), LOG), Box()
+async def test_a_server_that_hangs_is_left_and_found_again(nats_server: NatsServer) -> None:
+    bus, box = NatsBus(NatsConfig(url=nats_server.url, timeout_s=0.2), LOG), Box()
     await bus.start()
     await bus.ready(WAIT_S)
     await bus.subscribe("hang.x", box.put)
@@ -152,9 +169,8 @@ async def test_a_server_that_hangs_is_left_and_found_again(
 async def test_what_took_too_long_while_a_server_hung_does_not_end_the_connection(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bus_nats, "PING_S", 60)
     monkeypatch.setattr(bus_nats, "FLUSH_S", 0.05)
-    bus, box = NatsBus(NatsConfig(url=nats_server.url), LOG), Box()
+    bus, box = NatsBus(NatsConfig(url=nats_server.url, timeout_s=60), LOG), Box()
     await bus.start()
     await bus.ready(WAIT_S)
     await bus.subscribe("late.x", box.put)

@@ -24,6 +24,7 @@ from tradeback.exchange.backoff import Backoff
 from tradeback.model.clock import Clock
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.metrics import Family, Histogram
+from tradeback.ops.troubles import Troubles
 from tradeback.sinks.drain_aside import SetAside
 from tradeback.sinks.drain_calls import BoundedCalls
 from tradeback.sinks.drain_ports import Batch, DrainConfig, Source, Target, Written
@@ -70,10 +71,15 @@ class Drain:
         log: logging.Logger,
         aside: Path,
         chance: Callable[[], float] = random.random,
+        troubles: Troubles | None = None,
     ) -> None:
+        """`troubles`: of the server, shared by all its drains."""
         self.name = name
         self._source, self._target, self._config = source, target, config
         self._clock, self._log, self._chance = clock, log, chance
+        self._troubles = troubles or Troubles(clock)
+        self._told = False
+        """This drain has said in the log that something is wrong."""
         self._reader = BatchReader(source, config, clock, log, name)
         self._calls = BoundedCalls()
         self._aside = SetAside(aside, log)
@@ -278,14 +284,15 @@ class Drain:
 
     def _succeeded(self) -> None:
         self._failures = self._failures_at_open = 0
+        if self._told:
+            self._log.warning("%s: takes records again", self.name)
+            self._told = False
         if self._state != "ok":
-            if self.last_error is not None:
-                self._log.warning("%s: takes records again", self.name)
             self._become("ok")
         self.last_error = None
 
     def _failed(self, error: Exception) -> None:
-        """Count a failure in a row, and say when to try again; logged when the state changes."""
+        """Count a failure in a row, and say when to try again; logged when it is news of this server."""
         self.errors += 1
         self._failures += 1
         now_ns = self._failed_ns = self._clock.steady_ns()
@@ -296,8 +303,10 @@ class Drain:
         if not self._opened:
             state = "down"
         if state != self._state and self._state != "down":
-            self._log.warning("%s: %s: %s", self.name, state, self.last_error)
             self._become(state)
+        if self._troubles.is_news(self.last_error):
+            self._log.warning("%s: %s: %s", self.name, self._state, self.last_error)
+            self._told = True
 
     def _become(self, state: State) -> None:
         self._state, self._since_ns = state, self._clock.wall_ns()

@@ -25,7 +25,7 @@ class BoundedCalls:
         self._stray: set[asyncio.Task[Any]] = set()
 
     async def run(self, call: Coroutine[Any, Any, _Result], timeout_s: float, what: str) -> _Result:
-        """The call's result. Raises what it raises, or TimeoutError("`what` took longer than ...")."""
+        """The call's result. Raises what it raises, or TimeoutError("... (`what` took longer than ...)")."""
         task = asyncio.ensure_future(call)
         try:
             done, _ = await asyncio.wait({task}, timeout=timeout_s)
@@ -35,7 +35,10 @@ class BoundedCalls:
             await self._end(task, what)
             raise
         await self._end(task, what)
-        raise TimeoutError(f"{what} took longer than {timeout_s:g} s")
+        raise TimeoutError(
+            f"the server does not answer ({what} took longer than {timeout_s:g} s): "
+            "see whether it hangs, or is short of disk or memory"
+        )
 
     async def _end(self, task: "asyncio.Task[Any]", what: str) -> None:
         """Cancel a task and wait for a moment; raises Abandoned when it does not end."""

@@ -27,6 +27,11 @@ class Newest:
         trades = trades[trades["id"] == self._highest[trades["symbol_id"]]]
         self._kept = _last_of_each(np.concatenate((self._kept, trades, rows[kind == QUOTE])))
 
+    def again(self) -> None:
+        """The records are folded anew: what is newest of them is given out once more."""
+        self._highest[self._highest >= 0] -= 1
+        self._kept = empty_rows(0)
+
     def take(self) -> Rows:
         """The newest since the last `take`, at most two per symbol, in tape order of last change."""
         kept, self._kept = self._kept, empty_rows(0)

@@ -55,6 +55,7 @@ class BatchReader:
             self.skipped += max(0, start - (position.sequence + 1 if position else start))
             self._cursor = Cursor(self._source, start)
             self._fold_end = 0
+            self._newest.again()  # nobody knows what of it the store has
         elif position is None or position.sequence == 0:
             self._cursor = Cursor(self._source, self._source.oldest_sequence)
         else:

@@ -133,9 +133,9 @@ def nats_drains(
     from tradeback.sinks.nats_values import BarsTarget, PricesTarget
 
     def drain(name: str, tape: Source, target: Target, how: DrainConfig) -> Drain:
-        return Drain(
-            f"nats:{name}", tape, target, how, clock, log, folder / "set-aside" / f"nats-{name}.jsonl"
-        )
+        path = folder / "set-aside" / f"nats-{name}.jsonl"
+        troubles = connection.bus.troubles
+        return Drain(f"nats:{name}", tape, target, how, clock, log, path, troubles=troubles)
 
     session = Session(connection)
     make = StreamTarget if config.nats.jetstream else LiveTarget

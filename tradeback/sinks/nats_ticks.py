@@ -175,11 +175,13 @@ class LiveTarget(_Ticks):
     async def write(self, batch: Batch) -> Written:
         """See Target."""
         bus, subject = self._session.bus, tape_subject(self._config.node)
+        before = bus.denials.count
         for piece in await self._encode(batch.rows, batch.epoch, batch.first_sequence):
             name = f"{piece.epoch:08x}-{piece.end - 1}"
             await bus.send(subject, piece.frame, {"Nats-Msg-Id": name})
         await self._tell_gaps(batch.rows)
         await bus.flush()
+        bus.check_permitted(before, subject, GAPS_SUBJECT)
         return Written()
 
 

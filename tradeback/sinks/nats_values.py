@@ -41,6 +41,11 @@ class _Values:
     async def _send(self, subject: str, value: dict[str, Any]) -> None:
         await self._session.bus.send(subject, orjson.dumps(value))
 
+    async def _sent(self, denials: int, *subjects: str) -> None:
+        """Until the server has all; StoreError when it permits none of them. `denials`: before they went."""
+        await self._session.bus.flush()
+        self._session.bus.check_permitted(denials, *subjects)
+
 
 class PricesTarget(_Values):
     """The newest price of each symbol, and its level."""
@@ -61,6 +66,7 @@ class PricesTarget(_Values):
     async def write(self, batch: Batch) -> Written:
         """See Target."""
         changed: dict[int, bool] = {}
+        before = self._session.bus.denials.count
         for row in batch.rows.tolist():
             symbol_id, is_trade = row[SYMBOL_ID], row[KIND] == TRADE
             name = self._name(symbol_id)
@@ -73,7 +79,7 @@ class PricesTarget(_Values):
             level = self._levels(symbol_id) if self._levels is not None and traded else None
             if level is not None:
                 await self._send(f"tradeback.enigma.{name}", enigma_value(name, level))
-        await self._session.bus.flush()
+        await self._sent(before, "tradeback.price.", "tradeback.enigma.")
         return Written()
 
 
@@ -104,9 +110,10 @@ class BarsTarget(_Values):
 
     async def write(self, batch: Batch) -> Written:
         """See Target."""
+        before = self._session.bus.denials.count
         for subject, value in await asyncio.to_thread(self._changed, batch.rows):
             await self._send(subject, value)
-        await self._session.bus.flush()
+        await self._sent(before, "tradeback.bars.")
         return Written()
 
     def _changed(self, rows: Rows) -> list[tuple[str, dict[str, Any]]]:

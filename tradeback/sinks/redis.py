@@ -25,8 +25,9 @@ from tradeback.model.config import Config
 from tradeback.model.errors import StoreError
 from tradeback.model.record import TRADE, Rows
 from tradeback.model.symbols import Symbol
+from tradeback.ops.troubles import Troubles
 from tradeback.sinks.drain import Drain
-from tradeback.sinks.drain_ports import Batch, DrainConfig, Source, Written
+from tradeback.sinks.drain_ports import Batch, DrainConfig, Source, Target, Written
 from tradeback.stores.latest import latest_redis
 from tradeback.stores.latest_values import NO_TRADE, number
 from tradeback.stores.ports import Levels, Position, Price, StreamBatch, StreamSymbol
@@ -329,7 +330,10 @@ def redis_drains(
     often = DrainConfig(batch_age_s=FLUSH_S, in_flight=1, latest_only=True)
     # One at a time: an entry that overtakes another would be taken for its repetition.
     in_order = DrainConfig(batch_rows=STREAM_ROWS, batch_age_s=FLUSH_S, in_flight=1)
-    return [
-        Drain("redis:prices", source, prices, often, clock, log, aside / "redis-prices.jsonl"),
-        Drain("redis:ticks", source, stream, in_order, clock, log, aside / "redis-ticks.jsonl"),
-    ]
+    troubles = Troubles(clock)
+
+    def drain(name: str, target: Target, how: DrainConfig) -> Drain:
+        path = aside / f"redis-{name}.jsonl"
+        return Drain(f"redis:{name}", source, target, how, clock, log, path, troubles=troubles)
+
+    return [drain("prices", prices, often), drain("ticks", stream, in_order)]

@@ -20,21 +20,29 @@ from nats.js import JetStreamContext
 
 from tradeback.model.config import NatsConfig
 from tradeback.model.errors import StoreError
+from tradeback.ops.clock import SystemClock
 from tradeback.ops.health import ComponentHealth, State
+from tradeback.ops.troubles import Troubles
+from tradeback.stores.bus_denied import Denials, last_words
 from tradeback.stores.bus_readers import Answering, Calls
 from tradeback.stores.bus_subjects import check_payload, check_subject
 from tradeback.stores.ports import Answerer, Handler, Message, NoAnswer
 
 CONNECT_S = 5.0
 """Longest attempt to connect, over all servers of the url."""
-PING_S = 3
-"""How often the server is asked for a sign of life; two that stay away end the connection."""
 BUFFER_BYTES = 8 * 1024 * 1024
 CLOSE_S = 1.0
 FLUSH_S = 5
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
 DROPS_TOLD_S = 10.0
 """Lost messages of slow readers are logged once in this time."""
+LIMITS = {
+    "maximum connections": "max_connections",
+    "maximum account active connections": "max_connections",
+    "maximum payload": "max_payload",
+    "maximum subscriptions": "max_subscriptions",
+}
+"""What a server says when one of its limits is reached, and the key that raises it."""
 
 Prepare = Callable[["NatsBus", Any], Awaitable[None]]
 
@@ -95,6 +103,9 @@ class NatsBus:
         self.on_connect: list[Callable[[], None]] = []
         self.connects = 0
         self.last_error: str | None = None
+        self.troubles = Troubles(SystemClock())
+        """What is wrong with the server, for all who use it through this bus."""
+        self.denials = Denials()
         self._log, self._name = log, name
         self._calls = Calls(log)
         self._client: Client | None = None
@@ -152,6 +163,7 @@ class NatsBus:
 
     async def _connect(self, client: Client) -> None:
         self._lost.clear()
+        self.denials.clear()
         noted: list[Exception] = []
 
         async def on_error(error: Exception) -> None:
@@ -174,7 +186,8 @@ class NatsBus:
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=2,
-                    ping_interval=PING_S,
+                    # Two signs of life that stay away end it. Fractions of a second are fine.
+                    ping_interval=self.config.timeout_s,  # type: ignore[arg-type]
                     max_outstanding_pings=2,
                     pending_size=BUFFER_BYTES,
                 )
@@ -182,13 +195,15 @@ class NatsBus:
                     await subscription.begin(client)
                 await _flushed(client, 2)
         except Exception as error:
-            raise (noted[-1] if noted else error) from None
+            said = noted[-1] if noted else error
+            raise await last_words(self.config.url.partition(",")[0], said) from None
         self._client = client
         if client.is_closed:
             raise StoreError(f"NATS at {self.server} has closed the connection")
         self.connects += 1
         self.connected.set()
-        self._become("ok", None)
+        denied = self.denials.any()
+        self._become("ok" if denied is None else "degraded", denied)
         for tell in self.on_connect:
             tell()
 
@@ -202,13 +217,14 @@ class NatsBus:
                 self._drops_told = now
                 self._log.warning("bus: a reader of %s is too slow and loses messages", error.subject)
         elif "permissions violation" in str(error).lower():
-            self.last_error = explain(error, self.server)
-            self._log.error("bus: %s", self.last_error)
+            words = explain(error, self.server)
+            self.denials.note(str(error), words)
+            self._become("degraded" if self.connected.is_set() else self._state, words)
 
     def _become(self, state: State, words: str | None) -> None:
         if state != self._state:
             self._since_ns = time.time_ns()
-        if words is not None and words != self.last_error:
+        if words is not None and self.troubles.is_news(words):
             self._log.warning("bus: %s", words)
         elif words is None and self._state == "down":
             self._log.warning("bus: connected to NATS at %s again", self.server)
@@ -298,11 +314,19 @@ class NatsBus:
     async def flush(self) -> None:
         """Until the server has everything that was published. Raises StoreError when it does not say so."""
         try:
-            await _flushed(self.client, FLUSH_S)
+            await _flushed(self.client, min(FLUSH_S, self.config.timeout_s))
         except nats.errors.Error as error:
             raise StoreError(explain(error, self.server)) from error
         finally:
             not_cancelled()
+
+    def check_permitted(self, before: int, *prefixes: str) -> None:
+        """Raise StoreError when the server has denied publishing to such a subject since `denials.count` was
+        `before`. After `flush`: what it says of a message comes before its answer to what follows.
+        """
+        words = self.denials.since(before, *prefixes)
+        if words is not None:
+            raise StoreError(words)
 
     # For those who need more than the role: JetStream.
 
@@ -344,11 +368,15 @@ async def _flushed(client: Client, timeout_s: float) -> None:
     """Until the server has answered a PING behind all that was published. Raises nats.errors.Error.
 
     Not by `Client.flush`: that cancels what it waits for when it is cancelled or takes too long, and the PONG
-    that comes nevertheless, of a server that hung, ends the client's reader without anybody being told.
+    that comes nevertheless, of a server that hung, ends the client's reader without anybody being told. And
+    a PING goes straight to the socket, before messages that wait in the client: they are written first here.
     """
-    if client.is_closed:
+    if client.is_closed or client._transport is None:
         raise nats.errors.ConnectionClosedError
     pong = asyncio.get_running_loop().create_future()
+    waiting, client._pending, client._pending_data_size = client._pending, [], 0
+    if waiting:
+        client._transport.writelines(waiting)
     await client._send_ping(pong)
     done, _ = await asyncio.wait({pong}, timeout=timeout_s)
     if not done:
@@ -377,10 +405,16 @@ def explain(error: BaseException, server: str) -> str:
     if "authorization" in low or "authentication" in low:
         return (
             f"NATS at {server} refuses the credentials ({text}): "
-            "write them into NATS_URL, nats://USER:PASSWORD@HOST:4222 or nats://TOKEN@HOST:4222"
+            "write them into NATS_URL before the host, USER:PASSWORD@ or TOKEN@"
         )
     if "permissions violation" in low:
-        return f"NATS at {server} does not permit this user what is needed ({text}): grant it on the server"
+        return (
+            f"NATS at {server} does not permit this user what is needed ({text}): "
+            "grant it publish on tradeback.> and $JS.API.>, subscribe on tradeback.> and _INBOX.>"
+        )
+    for limit, key in LIMITS.items():
+        if limit in low:
+            return f"NATS at {server} has reached a limit ({text}): raise {key} of the server or the account"
     if isinstance(error, OSError | TimeoutError | nats.errors.NoServersError):
         reason = "it does not answer in time" if isinstance(error, TimeoutError) else text
         return f"NATS at {server} cannot be reached ({reason}): start the server, or correct NATS_URL"

@@ -16,6 +16,9 @@ from tradeback.model.errors import StoreError
 
 TEXT_MAX: Final = 300
 _DROPPED = re.compile(r"beyond retention policy.*?dropped=(\d+)")
+_LIMIT = re.compile(r"max-(?:series-per-database|values-per-tag)")
+_FULL = re.compile(r"no space left on device|disk quota exceeded|file too large", re.IGNORECASE)
+_ABSENT = re.compile(r"^database not found", re.IGNORECASE)
 
 
 class WriteRefused(StoreError):
@@ -55,7 +58,7 @@ class InfluxClient:
             url=self._config.url, token="", org=self._config.org, timeout=60_000, ssl_context=context
         )
         if self._config.api == "v1":
-            await self._send("POST", "/query", {"q": f"CREATE DATABASE {quoted(self._config.bucket)}"})
+            await self._make_database()
         else:
             await self._make_bucket()
 
@@ -69,7 +72,7 @@ class InfluxClient:
         """Send lines; returns how many the server let go because they are older than its retention.
 
         Raises WriteRefused when it does not want them, with its words, StoreError when it cannot take them
-        now. A partial write has stored the good lines.
+        now, which includes that it is full. A partial write has stored the good lines.
         """
         if not body:
             return 0
@@ -80,10 +83,10 @@ class InfluxClient:
         gone = _DROPPED.search(text)
         if gone is not None:
             return int(gone[1])
-        if status in (400, 413, 422):
+        if status in (400, 413, 422) and not _LIMIT.search(text):
             raise WriteRefused(text)
         if status == 404 and self._config.api == "v1":
-            await self._send("POST", "/query", {"q": f"CREATE DATABASE {quoted(self._config.bucket)}"})
+            await self._make_database()
         raise self._refusal(status, text)
 
     async def query(self, statement: str) -> list[dict[str, Any]]:
@@ -97,10 +100,19 @@ class InfluxClient:
             raise StoreError(f"InfluxDB at {self._host} refuses a query: {text.strip()[:TEXT_MAX]}")
         if status >= 300:
             raise self._refusal(status, text)
-        result = json.loads(text)["results"][0]
+        result = self._json(text, "results")[0]
+        if _ABSENT.match(str(result.get("error", ""))):
+            raise self._refusal(404, result["error"])
         if "error" in result:
             raise StoreError(f"InfluxDB at {self._host} refuses a query: {result['error'][:TEXT_MAX]}")
         return list(result.get("series", ()))
+
+    async def _make_database(self) -> None:
+        """Make the database where it is missing. A user who may not (403) may write to one that is there."""
+        asked = {"q": f"CREATE DATABASE {quoted(self._config.bucket)}"}
+        status, text = await self._send("POST", "/query", asked)
+        if status >= 300 and status != 403:
+            raise self._refusal(status, text)
 
     async def _make_bucket(self) -> None:
         """Make the bucket where it is missing and the token may; where it may not, the write will tell."""
@@ -108,10 +120,10 @@ class InfluxClient:
         status, text = await self._send("GET", "/api/v2/buckets", {"name": name, "org": org})
         if status == 401:
             raise self._refusal(status, text)
-        if status == 200 and json.loads(text).get("buckets"):
+        if status == 200 and self._json(text, "buckets"):
             return
         status, text = await self._send("GET", "/api/v2/orgs", {"org": org})
-        orgs = json.loads(text).get("orgs") if status == 200 else None
+        orgs = self._json(text, "orgs") if status == 200 else None
         if not orgs:
             return
         asked = {"orgID": orgs[0]["id"], "name": name, "retentionRules": []}
@@ -149,21 +161,53 @@ class InfluxClient:
                 f"InfluxDB at {self._host} does not answer ({type(error).__name__}): is INFLUX_URL right?"
             ) from None
 
+    def _json(self, text: str, key: str) -> Any:
+        """A list in an answer. Raises StoreError when it is no answer of an InfluxDB."""
+        try:
+            found = json.loads(text).get(key) or []
+        except (ValueError, AttributeError):
+            raise StoreError(f"what answers at {self._host} is no InfluxDB: correct INFLUX_URL") from None
+        if key == "results" and not found:
+            raise StoreError(f"what answers at {self._host} is no InfluxDB: correct INFLUX_URL")
+        return found
+
     def _refusal(self, status: int, text: str) -> StoreError:
-        said = text.strip().replace("\n", " ")[:TEXT_MAX]
-        if self._config.token:
-            said = said.replace(self._config.token, "***")
-        remedies = {
-            401: "it does not accept the credentials: set INFLUX_TOKEN",
-            403: f"the token may not use {self._config.bucket}: give it read and write, or set INFLUX_TOKEN",
-            404: (
-                f"it knows no such path or bucket {self._config.bucket}: set INFLUX_BUCKET, INFLUX_ORG, "
-                "or INFLUX_API (v1 for InfluxDB 1.x)"
-            ),
-            429: "it asks to write less",
-        }
-        remedy = remedies.get(status, "it cannot take it now")
-        return StoreError(f"InfluxDB at {self._host}: {remedy} (HTTP {status}: {said})")
+        said = self._without_secret(text.strip().replace("\n", " ")[:TEXT_MAX])
+        return StoreError(f"InfluxDB at {self._host}: {self._remedy(status, text)} (HTTP {status}: {said})")
+
+    def _remedy(self, status: int, text: str) -> str:
+        bucket, is_old = self._config.bucket, self._config.api == "v1"
+        if status == 507 or _FULL.search(text):
+            return "its disk is full: make room there"
+        if _LIMIT.search(text):
+            return "it takes no more series: raise max-series-per-database and max-values-per-tag there"
+        if status == 401:
+            form = " to USER:PASSWORD" if is_old else ""
+            return f"it does not accept the credentials: set INFLUX_TOKEN{form}"
+        if status == 403:
+            if not is_old:
+                return f"the token may not use {bucket}: give it read and write, or set INFLUX_TOKEN"
+            make = (
+                f"CREATE DATABASE {quoted(bucket)} if it is missing and GRANT ALL ON {quoted(bucket)} TO it"
+            )
+            return f"the user may not use {bucket}: as an administrator {make}, or set INFLUX_TOKEN"
+        if status == 404 and is_old and "database not found" in text:
+            return (
+                f"it has no database {bucket}, and this user may not make it: "
+                f"CREATE DATABASE {quoted(bucket)} as an administrator, or correct INFLUX_BUCKET"
+            )
+        if status in (404, 405):
+            return (
+                f"it knows no such path or bucket {bucket}: make the bucket, correct INFLUX_BUCKET or "
+                "INFLUX_ORG, or set INFLUX_API (v1 for InfluxDB 1.x)"
+            )
+        return "it asks to write less" if status == 429 else "it cannot take it now"
+
+    def _without_secret(self, text: str) -> str:
+        token = self._config.token
+        for secret in (token, token.partition(":")[2]):
+            text = text.replace(secret, "***") if secret else text
+        return text
 
 
 def quoted(name: str) -> str:

@@ -15,6 +15,7 @@ from tradeback.model.errors import StoreError
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
 from tradeback.ops.metrics import Family
+from tradeback.ops.troubles import Troubles
 from tradeback.stores.market_watch import MarketWatch
 from tradeback.stores.ports import Accounts, LatestStore, SessionRecord, SharedSession
 from tradeback.stores.sessions import Sessions
@@ -59,6 +60,7 @@ class Mirror:
         self._state: State = "starting"
         self._since_ns = clock.wall_ns()
         self._error: str | None = None
+        self._troubles, self._told = Troubles(clock), False
         self.written = self.resyncs = self.errors = self.left_out = self.told = 0
 
     def attach(self, sessions: Sessions, watches: MarketWatch) -> None:
@@ -158,6 +160,7 @@ class Mirror:
     async def _resync(self) -> None:
         """All live sessions and their watches. What changes meanwhile is written behind it."""
         self._whole = True
+        await self._latest.watched_by_all()  # a store that is away shows even when there is nothing to write
         now_ns = self._clock.wall_ns()
         after = ""
         while True:
@@ -179,11 +182,13 @@ class Mirror:
                 notify(token_hash)
 
     def _become(self, state: State, error: str | None) -> None:
+        if error is not None and self._troubles.is_news(error):
+            self._log.warning("sessions and market watches are not shared with other nodes", reason=error)
+            self._told = True
+        elif error is None and self._told:
+            self._log.info("sessions and market watches are shared again")
+            self._told = False
         if state != self._state:
-            if error is not None:
-                self._log.warning("sessions and market watches are not shared with other nodes", reason=error)
-            elif self._state == "degraded":
-                self._log.info("sessions and market watches are shared again")
             self._state, self._since_ns = state, self._clock.wall_ns()
         self._error = error
 

@@ -23,8 +23,6 @@ T = TypeVar("T")
 Work = Callable[[aiomysql.Cursor], Awaitable[T]]
 
 CONNECTIONS_MAX = 4
-CALL_TIMEOUT_S = 5.0
-"""For everything that one call does: waiting for a connection, connecting, working, trying again."""
 REST_AFTER_HANG_S = 1.0
 """After a call that timed out, others fail at once for so long: a hung server must not hold all callers."""
 TRIES_MAX = 10
@@ -35,14 +33,21 @@ SESSION = (
 )
 """Times are UTC, nothing is cut silently, and warnings, which would repeat values, are not collected."""
 
+AWAY = "start it, or correct MYSQL_HOST and MYSQL_PORT"
+HANGS = "see whether it hangs, or is short of disk or memory"
 CONNECTION_LOST = {2006, 2013, 2014, 2055, 4031, ER.SERVER_SHUTDOWN, 1927}
-UNREACHABLE = {2002, 2003, 2005, ER.CON_COUNT_ERROR, ER.HOST_IS_BLOCKED, *CONNECTION_LOST}
+UNREACHABLE = {2002, 2003, 2005, ER.HOST_IS_BLOCKED, *CONNECTION_LOST}
 IN_THE_WAY = {ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, 1020}
 """Another transaction won: try again. 1020: MariaDB's snapshot isolation says it like that."""
 READ_ONLY = {
-    ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR,
-    ER.OPTION_PREVENTS_STATEMENT, 1792, 1836,
+    ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR
 }  # fmt: skip
+RIGHTS = {ER.DBACCESS_DENIED_ERROR, *READ_ONLY}
+REPLICA = {ER.OPTION_PREVENTS_STATEMENT, 1792, 1836}
+"""Nobody may write, whatever his rights."""
+NO_ENTRY = {ER.ACCESS_DENIED_ERROR, 1698, 1251, 2059, 1820, 1862, 3118, 4151}
+"""User, password, way of logging in; expired or locked."""
+CROWDED = {ER.CON_COUNT_ERROR, 1203, 1226}
 FULL = {ER.DISK_FULL, ER.RECORD_FILE_FULL, 1041, 28}
 
 
@@ -68,6 +73,8 @@ class Mysql:
         self._busy: set[aiomysql.Connection] = set()
         self._rest_until = 0.0
         self._closed = False
+        self.timeout_s = config.timeout_s
+        """For everything that one call does: waiting for a connection, connecting, working, trying again."""
         self.connects = 0
         """Connections made so far."""
 
@@ -87,14 +94,15 @@ class Mysql:
         if self._closed:
             raise Unreachable(f"{self.name} is closed")
         if time.monotonic() < self._rest_until:
-            raise Unreachable(f"{self.name} does not answer; trying again soon")
+            raise Unreachable(f"{self.name} does not answer (trying again soon): {HANGS}")
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S), self._permits:
+            async with asyncio.timeout(self.timeout_s), self._permits:
                 return await self._insist(work)
         except TimeoutError:
             self._rest_until = time.monotonic() + REST_AFTER_HANG_S
             self._drop_idle()  # they lead to the same silent server
-            raise Unreachable(f"{self.name} does not answer within {CALL_TIMEOUT_S:g} s") from None
+            words = f"{self.name} does not answer (within {self.timeout_s:g} s): {HANGS}"
+            raise Unreachable(words) from None
 
     async def close(self) -> None:
         """Say goodbye on idle connections, cut the others."""
@@ -123,11 +131,13 @@ class Mysql:
                     continue
                 tries += 1
                 if code not in IN_THE_WAY or tries >= TRIES_MAX:
+                    if code in RIGHTS:
+                        self._drop_idle()  # a connection keeps the rights that it began with
                     # The library's text may repeat values of the statement: it goes no further.
                     raise self._explained(code, error) from None
                 await asyncio.sleep(0.002 * tries * (1 + tries) * random.random())
             except (OSError, EOFError) as error:
-                raise Unreachable(f"{self.name} cannot be reached ({type(error).__name__})") from None
+                raise Unreachable(f"{self.name} cannot be reached ({type(error).__name__}): {AWAY}") from None
 
     async def _attempt(self, work: Work[T]) -> T:
         connection = self._idle.pop() if self._idle else self._make()
@@ -168,7 +178,7 @@ class Mysql:
             autocommit=True,
             init_command=SESSION,
             client_flag=CLIENT.FOUND_ROWS,
-            connect_timeout=CALL_TIMEOUT_S,
+            connect_timeout=self.timeout_s,
         )
 
     def _drop_idle(self) -> None:
@@ -180,9 +190,13 @@ class Mysql:
         if code == ER.DUP_ENTRY:
             return Taken(f"{name} holds this already")
         if code in UNREACHABLE:
-            return Unreachable(f"{name} cannot be reached (error {code})")
+            return Unreachable(f"{name} cannot be reached (error {code}): {AWAY}")
+        if code in CROWDED:
+            return Unreachable(
+                f"{name} takes no more connections (error {code}): raise max_connections there"
+            )
         remedy, grant = "", f"GRANT ALL ON {config.database}.* TO it"
-        if code == ER.ACCESS_DENIED_ERROR or code in {1698, 1251, 2059}:
+        if code in NO_ENTRY:
             remedy = f"it refuses user {config.user!r}: correct MYSQL_USER and MYSQL_PASSWORD"
         elif code == ER.DBACCESS_DENIED_ERROR:
             remedy = f"user {config.user!r} has no right to the database: {grant}"
@@ -192,6 +206,8 @@ class Mysql:
             remedy = "its tables are missing or of another version: run `tradeback migrate up`"
         elif code in READ_ONLY:
             remedy = f"user {config.user!r} may not write: {grant}"
+        elif code in REPLICA:
+            remedy = "it is read-only: set MYSQL_HOST to the primary, or SET GLOBAL read_only = 0 there"
         elif code in FULL:
             remedy = "its disk is full: make room"
         if remedy:

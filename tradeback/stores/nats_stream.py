@@ -18,14 +18,13 @@ from tradeback.model.config import NatsConfig
 from tradeback.model.errors import StoreError
 from tradeback.stores.bus_nats import NatsBus, explain, not_cancelled
 
-CALL_S = 3.0
-"""Longest wait for an answer of JetStream."""
 READS_MAX = 64
 """Messages asked for at once."""
 DUPLICATES_S = 120.0
 WRONG_LAST = 10071
 NOT_FOUND = 10059
-NO_RESOURCES = (10023, 10047)
+NO_RESOURCES = (10002, 10023, 10028, 10047)
+MAX_STREAMS = 10027
 DISABLED = (10039, 10076)
 
 
@@ -51,7 +50,7 @@ def tape_subject(node: str) -> str:
 
 
 class TapeStream:
-    """Over the bus's connection. Every call raises StoreError with the remedy, and takes CALL_S at most."""
+    """Over the bus's connection. Every call raises StoreError with the remedy, and takes `nats.timeout`."""
 
     def __init__(self, bus: NatsBus, config: NatsConfig) -> None:
         self._bus, self._config = bus, config
@@ -119,7 +118,7 @@ class TapeStream:
         Raises LastChanged when another one is the last. After any error the caller does not know how many of
         them the stream has, and reads its state.
         """
-        client, number = self._bus.client, last
+        client, number, before = self._bus.client, last, self._bus.denials.count
         try:
             for name, payload in messages[:-1]:
                 await client.publish(self.subject, payload, headers=_headers(name, number))
@@ -130,7 +129,7 @@ class TapeStream:
             not_cancelled()
         name, payload = messages[-1]
         stored = await self._call(
-            self._js.publish(self.subject, payload, stream=self.name, headers=_headers(name, number))
+            self._js.publish(self.subject, payload, stream=self.name, headers=_headers(name, number)), before
         )
         if stored.seq != number + 1:
             raise LastChanged(f"message {name} stands at {stored.seq} of {self.name}, not at {number + 1}")
@@ -138,7 +137,7 @@ class TapeStream:
 
     @property
     def _js(self) -> Any:
-        return self._bus.jetstream(CALL_S)
+        return self._bus.jetstream(self._config.timeout_s)
 
     async def _info(self) -> StreamInfo | None:
         try:
@@ -147,9 +146,11 @@ class TapeStream:
             return None
         return found
 
-    async def _call(self, call: Any) -> Any:
+    async def _call(self, call: Any, denials: int | None = None) -> Any:
+        """`denials`: the bus's count before what `call` completes; without it, as of now."""
+        before = self._bus.denials.count if denials is None else denials
         try:
-            async with asyncio.timeout(CALL_S + 0.5):
+            async with asyncio.timeout(self._config.timeout_s + 0.5):
                 return await call
         except js.NotFoundError as error:
             raise _NotThere(str(error)) from error
@@ -160,7 +161,12 @@ class TapeStream:
         except (js.NoStreamResponseError, nats.errors.NoRespondersError) as error:
             raise StoreError(self._disabled()) from error
         except TimeoutError as error:
-            raise StoreError(f"JetStream at NATS {self._bus.server} does not answer in time") from error
+            # A server that does not permit a message drops it, and says so beside the call.
+            self._bus.check_permitted(before, "$JS.", "_INBOX.", self.subject)
+            raise StoreError(
+                f"JetStream at NATS {self._bus.server} does not answer in time: "
+                "see whether the server hangs, or is short of disk"
+            ) from error
         except nats.errors.Error as error:
             raise StoreError(explain(error, self._bus.server)) from error
         finally:
@@ -173,9 +179,17 @@ class TapeStream:
         if error.err_code in NO_RESOURCES:
             return (
                 f"JetStream at NATS {self._bus.server} has no room for the stream {self.name} ({words}): "
-                "lower NATS_STREAM_BYTES, or give the server more (max_file_store)"
+                "lower NATS_STREAM_BYTES, or raise max_file_store of the server or max_file of the account"
             )
-        return f"JetStream at NATS {self._bus.server} refuses the stream {self.name}: {words}"
+        if error.err_code == MAX_STREAMS:
+            return (
+                f"JetStream at NATS {self._bus.server} makes no more streams ({words}): "
+                "raise max_streams of the account"
+            )
+        return (
+            f"JetStream at NATS {self._bus.server} refuses the stream {self.name} ({words}): "
+            "lower NATS_STREAM_BYTES or NATS_STREAM_AGE, or raise what the account may have"
+        )
 
     def _disabled(self) -> str:
         return (

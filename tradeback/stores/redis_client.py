@@ -1,7 +1,7 @@
 """One Redis, by redis-py: calls that fail fast, a circuit breaker, and errors in words with the remedy.
 
 Left alone the library tries eleven times and takes 4 s to say that nobody listens, a minute to say that a
-server hangs. So calls get one repetition (a pooled connection may be dead) and a second each; after a
+server hangs. So calls get one repetition (a pooled connection may be dead) and `redis.timeout` each; after a
 failure others fail at once until one of them has found the server again. Whoever listens gets a client
 of the library's own patience, because there a lost connection must come back by itself.
 
@@ -24,14 +24,13 @@ from tradeback.model.config import RedisConfig
 from tradeback.model.errors import StoreError
 
 PORT: Final = 6379
-CALL_TIMEOUT_S: Final = 1.0
-CONNECT_TIMEOUT_S: Final = 0.5
 CONNECTIONS_MAX: Final = 8
 REST_S: Final = 0.5
 """After a failure calls fail at once for so long; then one of them asks anew."""
 UNSENT_BYTES: Final = 64 * 1024
 """So much may lie unsent while the answer is waited for."""
 VERSION_MIN: Final = (6, 2)
+_DENIED_IN_SCRIPT = re.compile("ACL failure in script|executing the script can't")
 LISTEN_HEALTH_S: Final = 15
 """A connection that only listens is asked so often whether it lives."""
 
@@ -158,7 +157,8 @@ class RedisClient:
         if self._client is None:
             pool = redis.asyncio.ConnectionPool(
                 connection_class=QuickConnection, max_connections=CONNECTIONS_MAX,
-                **self._where(), socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S,
+                **self._where(), socket_timeout=self._config.timeout_s,
+                socket_connect_timeout=self._config.timeout_s / 2,
                 retry=Retry(NoBackoff(), 1),
             )  # fmt: skip
             self._client = redis.asyncio.Redis.from_pool(pool)
@@ -169,7 +169,8 @@ class RedisClient:
         host, port = split_address(config.addr, PORT)
         # Version 2 of the protocol: a connection costs no HELLO, which older proxies refuse.
         return {
-            "host": host, "port": port, "db": config.db, "password": config.password or None, "protocol": 2,
+            "host": host, "port": port, "db": config.db, "protocol": 2,
+            "username": config.user or None, "password": config.password or None,
         }  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def explained(config: RedisConfig, error: Exception) -> StoreError:
     if remedy is not None:
         return Refused(f"{name}: {remedy}")
     if isinstance(error, said.TimeoutError | TimeoutError):
-        return Unreachable(f"{name} does not answer within {CALL_TIMEOUT_S:g} s")
+        return Unreachable(f"{name} does not answer within {config.timeout_s:g} s")
     if isinstance(error, said.BusyLoadingError):
         return Unreachable(f"{name} is loading its data")
     if isinstance(error, said.MaxConnectionsError):
@@ -196,10 +197,12 @@ def _remedy(config: RedisConfig, error: Exception, text: str, code: str) -> str 
     if isinstance(error, said.AuthenticationError | said.AuthenticationWrongNumberOfArgsError):
         if "without any password" in text or "no password is set" in text:
             return "it wants no password: unset REDIS_PASSWORD"
+        if config.user:
+            return f"it does not accept user {config.user!r}: correct REDIS_USER and REDIS_PASSWORD"
         if config.password:
             return "it does not accept the password: correct REDIS_PASSWORD"
         return "it wants a password: set REDIS_PASSWORD"
-    if isinstance(error, said.NoPermissionError):
+    if isinstance(error, said.NoPermissionError) or _DENIED_IN_SCRIPT.search(text):
         return "the user may not do this: give it all commands on all keys and channels (ACL SETUSER)"
     if "DB index is out of range" in text or "Invalid Database" in text or "SELECT is not allowed" in text:
         return f"it has no database {config.db}: correct REDIS_DB (0 is always there)"

@@ -28,6 +28,11 @@ class OpenRegistry:
     """Where MySQL is configured: start, stop, health, and `on_assigned`."""
     _close: Callable[[], Awaitable[None]] | None = None
 
+    @property
+    def missing(self) -> str | None:
+        """What the server keeps a start waiting for, with the remedy; None when it does not."""
+        return self.copy.missing if self.copy is not None else None
+
     async def close(self) -> None:
         """Stop watching and close the connections to the server; the local file stays open."""
         if self.copy is not None:

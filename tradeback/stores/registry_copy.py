@@ -2,8 +2,14 @@
 
 The copy is what a start begins with, so a start never waits for MySQL, and what other processes of this
 engine read. While MySQL is away known symbols keep their ids from the copy, and new symbols wait: an id
-that only one engine knows could mean something else to another one tomorrow. Ids that the copy held before
-MySQL was configured are on the tape already; MySQL takes them over, or the start is refused.
+that only one engine knows could mean something else to another one tomorrow. A MySQL that refuses
+(credentials, rights, tables of another version) is as away as one that is down: somebody mends it, and it is
+found again. Ids that the copy held before MySQL was configured are on the tape already; MySQL takes them
+over, or, where it knows them otherwise, the start is refused.
+
+`is_active` in the copy says what this engine follows, and only the copy is ever asked for it. In MySQL it
+is what the engine said that wrote last: engines with different symbols overwrite each other's, and no engine
+reads it.
 """
 
 import asyncio
@@ -16,8 +22,10 @@ from tradeback.model.errors import StartupError, StoreError
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
-from tradeback.stores.mysql import Refused, Unreachable
+from tradeback.ops.troubles import Troubles
+from tradeback.stores.mysql import HANGS, Refused, Unreachable
 from tradeback.stores.ports import SymbolRecord
+from tradeback.stores.registry_mysql import WrongIds
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 START_TIMEOUT_S = 2.0
@@ -48,6 +56,9 @@ class SymbolCopy:
         self._state: State = "starting"
         self._since_ns = clock.wall_ns()
         self._error: str | None = None
+        self._troubles, self._told = Troubles(clock), False
+        self.waits = False
+        """A start waits: none of its symbols has an id."""
         self._agreed = False
         """Whether the copy's ids have been compared with MySQL's in this run."""
 
@@ -63,8 +74,8 @@ class SymbolCopy:
     async def assign_ids(self, records: Sequence[SymbolRecord]) -> list[Symbol]:
         """The symbols in the order of `records`, without those that have to wait for MySQL (`waiting`).
 
-        Waits itself while none of them is known. Raises StartupError when MySQL refuses (rights, tables of
-        another version, other ids than the tape's) before it has ever agreed in this run.
+        Waits itself while none of them is known. Raises StartupError when MySQL knows other ids than the
+        tape's, before it has ever agreed in this run.
         """
         wanted = {record[0]: SymbolRecord._make(record) for record in records}
         for attempt in range(1 << 30):
@@ -72,17 +83,16 @@ class SymbolCopy:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     return await self._assign(list(wanted.values()))
             except TimeoutError:
-                self._note("degraded", "MySQL does not answer")
-            except Unreachable as error:
-                self._note("degraded", str(error))
-            except Refused as error:
-                if not self._agreed:
+                self._note("degraded", f"MySQL does not answer (within {START_TIMEOUT_S:g} s): {HANGS}")
+            except (Unreachable, Refused) as error:
+                if isinstance(error, WrongIds) and not self._agreed:
                     raise StartupError(str(error)) from error
                 self._note("degraded", str(error))
             known = {symbol.symbol: symbol for symbol in await self._copy.all_symbols()}
             self._waiting |= {name: record for name, record in wanted.items() if name not in known}
             if any(name in known for name in wanted) or not wanted:
                 return [known[name] for name in wanted if name in known]
+            self.waits = True
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
         raise AssertionError("unreachable: the loop ends by returning")
 
@@ -97,6 +107,11 @@ class SymbolCopy:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    @property
+    def missing(self) -> str | None:
+        """What keeps a start from coming up, with the remedy; None when it is not MySQL."""
+        return f"the first symbol ids, which MySQL gives: {self._error}" if self.waits else None
+
     def health(self) -> ComponentHealth:
         """See `HasHealth`. Degraded, never down: the feed runs without."""
         details: dict[str, Any] = {"kind": "mysql", "symbols_waiting": len(self._waiting)}
@@ -109,7 +124,7 @@ class SymbolCopy:
             found = await self._truth.assign_ids(records, await self._copy.all_symbols())
             # Before anybody uses them: what stands on the tape can always be named.
             await asyncio.to_thread(self._copy.copy, found)
-        self._agreed = True
+        self._agreed, self.waits = True, False
         for symbol in found:
             self._waiting.pop(symbol.symbol, None)
         self._note("ok", None)
@@ -140,12 +155,13 @@ class SymbolCopy:
                 notify(came)
 
     def _note(self, state: State, error: str | None) -> None:
-        if (state, error) == (self._state, self._error):
-            return
         if state != self._state:
             self._since_ns = self._clock.wall_ns()
         self._state, self._error = state, error
-        if error is not None:
+        if error is None:
+            if self._told:
+                self._log.info("the registry in MySQL is there again")
+            self._told = False
+        elif self._troubles.is_news(error):
             self._log.warning("the registry in MySQL is away; the copy of its symbols serves", reason=error)
-        else:
-            self._log.info("the registry in MySQL is there")
+            self._told = True
