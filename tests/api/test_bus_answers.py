@@ -4,11 +4,15 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import numpy as np
 import orjson
 import pytest
 
+from tests.api.history_world import BEGIN_S, Exchange, flush, trades
+from tests.feed.harness import World as Served
 from tests.servers.kinds import NatsServer
+from tests.sinks.gate import Gate
 from tradeback.api.bus_answers import BusAnswers
 from tradeback.api.context import ServingContext
 from tradeback.api.shapes import price_json, symbol_json
@@ -104,9 +108,10 @@ async def test_prices_bars_and_symbols(world: World) -> None:
         "bars": [
             {"time": 60, "open": 1.0, "high": 3.0, "low": 0.5, "close": 2.0, "volume": 1.5, "trade_count": 3,
              "complete": True}
-        ]
+        ],
+        "loading": False,
     }  # fmt: skip
-    assert world.series.asked == [(1, 2, 60, 120, 5_000, True)]
+    assert {ask[:2] for ask in world.series.asked} == {(1, 2)}
     assert await world.ask("price.here", {"symbol": "BTCUSDT"}) == price_json(BTC, state)
 
 
@@ -150,3 +155,67 @@ async def test_numbers(world: World) -> None:
     families = {family.name: family for family in world.answers.collect()}
     assert ({"verb": "symbols"}, 1) in families["tradeback_bus_requests"].samples
     assert world.answers.health().state == "ok"
+
+
+ASKS: list[dict[str, Any]] = [
+    {},
+    {"resolution": "5m"},
+    {"resolution": "1s"},
+    {"resolution": "1d"},
+    {"from": BEGIN_S + 120},
+    {"from": BEGIN_S + 120, "to": BEGIN_S + 3_600},
+    {"to": BEGIN_S + 3_600},
+    {"from": BEGIN_S - 7_200, "to": BEGIN_S + 600},
+    {"resolution": "15m", "from": BEGIN_S - 200 * 900},
+    {"from": BEGIN_S + 90 * 60},
+]
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_bars_are_those_of_rest_to_the_byte(served: Served, gate: Gate, flushed: bool) -> None:
+    """The running bar, late trades that the store lacks, and bars that the exchange has on demand."""
+    asker = bus = open_bus(Config(), LOG)
+    answers = BusAnswers(served.context, bus, "here")
+    await answers.start()
+    try:
+        ids = [number for number in range(1, 160) if number not in (70, 71)]
+        served.publish(trades([BEGIN_S + 40.25 * number for number in ids], ids=ids))
+        if flushed:
+            await flush(served)
+        Exchange(served, gate, BEGIN_S - 150 * 900, BEGIN_S)
+
+        async def compare(http: aiohttp.ClientSession) -> list[int]:
+            counts = []
+            for ask in ASKS:
+                payload = orjson.dumps({"symbol": "BTCUSDT", **ask})
+                answer = await asker.request("tradeback.req.bars", payload, WAIT_S)
+                async with http.get("/api/v1/symbols/BTCUSDT/bars", params=ask) as response:
+                    assert (response.status, await response.read()) == (200, answer), ask
+                counts.append(len(orjson.loads(answer)["bars"]))
+            return counts
+
+        async with aiohttp.ClientSession(served.http) as http:
+            before = await compare(http)
+            assert min(before) > 0
+            served.publish(trades([BEGIN_S + 40.25 * 70, BEGIN_S + 40.25 * 71], ids=(70, 71)))
+            served.publish(trades([BEGIN_S + 40.25 * 160, BEGIN_S + 40.25 * 160 + 61], first_id=160))
+            after = await compare(http)
+        assert after[0] > before[0], "the running bar has closed"
+        limited = await asker.request("tradeback.req.bars", b'{"symbol":"BTCUSDT","limit":3}', WAIT_S)
+        everything = await asker.request("tradeback.req.bars", b'{"symbol":"BTCUSDT"}', WAIT_S)
+        assert orjson.loads(limited)["bars"] == orjson.loads(everything)["bars"][-3:]
+    finally:
+        await answers.stop()
+        await asker.close()
+
+
+async def test_what_is_still_fetched_is_said(served: Served, gate: Gate) -> None:
+    bus = open_bus(Config(), LOG)
+    answers = BusAnswers(served.context, bus, "here")
+    await answers.start()
+    served.publish(trades([BEGIN_S + 40 * number for number in range(20)]))
+    Exchange(served, gate, 0, BEGIN_S).works = False
+    ask = orjson.dumps({"symbol": "BTCUSDT", "from": BEGIN_S - 600})
+    assert orjson.loads(await bus.request("tradeback.req.bars", ask, WAIT_S))["loading"] is True
+    await answers.stop()
+    await bus.close()

@@ -1,4 +1,4 @@
-"""Requests on the bus, answered from what the REST routes answer from.
+"""Requests on the bus, answered by what answers the REST routes: `api.bars` for bars, memory for the rest.
 
 | subject                 | payload (JSON)                                | answer                           |
 |-------------------------|-----------------------------------------------|----------------------------------|
@@ -22,10 +22,13 @@ from typing import Any
 
 import orjson
 
+from tradeback.api.bar_text import objects_text
+from tradeback.api.bars import Ask as BarsAsk
+from tradeback.api.bars import BarReader
 from tradeback.api.bus_packing import pack_bars, pack_state
 from tradeback.api.context import ServingContext
 from tradeback.api.errors import ApiError
-from tradeback.api.shapes import bars_json, price_json, symbol_json
+from tradeback.api.shapes import price_json, symbol_json
 from tradeback.derive.bars import is_whole
 from tradeback.derive.lacking import Span
 from tradeback.derive.layout import RESOLUTIONS, Bars
@@ -58,6 +61,7 @@ class BusAnswers:
     ) -> None:
         """`stored` reads the series store, in a thread; without it edges must have the whole tape."""
         self._context, self._bus, self._node, self._stored = context, bus, node, stored
+        self._reader = BarReader(context)
         self._subscriptions: list[Subscription] = []
         self.asked: dict[str, int] = {}
         self.refused = 0
@@ -66,14 +70,14 @@ class BusAnswers:
     async def start(self) -> None:
         """Connect in the background, and answer from then on."""
         await self._bus.start()
-        verbs: dict[str, Callable[[Ask], Awaitable[Any]]] = {
+        open_to_all: dict[str, Callable[[Ask], Awaitable[bytes]]] = {
             "price": self._price,
             "bars": self._bars,
             "symbols": self._symbols,
         }
-        for verb, answer in verbs.items():
+        for verb, make in open_to_all.items():
             self.asked[verb] = 0
-            call = partial(self._answer, verb, answer)
+            call = partial(self._reply, verb, make)
             self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}", call, queue=QUEUE))
             self._subscriptions.append(await self._bus.answer(f"tradeback.req.{verb}.{self._node}", call))
         packed: dict[str, Callable[[Ask], Awaitable[bytes]]] = {
@@ -91,12 +95,6 @@ class BusAnswers:
             await subscription.end()
         await self._bus.close()
 
-    async def _answer(self, verb: str, answer: Callable[[Ask], Awaitable[Any]], message: Message) -> bytes:
-        async def make(ask: Ask) -> bytes:
-            return orjson.dumps(await answer(ask))
-
-        return await self._reply(verb, make, message)
-
     async def _reply(self, verb: str, make: Callable[[Ask], Awaitable[bytes]], message: Message) -> bytes:
         self.asked[verb] += 1
         try:
@@ -109,10 +107,10 @@ class BusAnswers:
             _log.warning("a request for %s cannot be answered: %s", verb, error)
             return _error("not_ready", "this cannot be answered now; try again in a moment")
 
-    async def _symbols(self, ask: Ask) -> Any:
-        return [symbol_json(symbol) for symbol in self._context.symbols]
+    async def _symbols(self, ask: Ask) -> bytes:
+        return orjson.dumps([symbol_json(symbol) for symbol in self._context.symbols])
 
-    async def _price(self, ask: Ask) -> Any:
+    async def _price(self, ask: Ask) -> bytes:
         symbol = self._symbol(ask)
         if self._context.derived is None:
             raise _starting()
@@ -120,11 +118,13 @@ class BusAnswers:
         found = price_json(symbol, state) if state is not None else None
         if found is None:
             raise ApiError(503, "not_ready", f"no price of {symbol.symbol} is known yet: no trade has come")
-        return found
+        return orjson.dumps(found)
 
-    async def _bars(self, ask: Ask) -> Any:
-        rows, complete = await self._read_bars(ask)
-        return {"bars": bars_json(rows, complete)}
+    async def _bars(self, ask: Ask) -> bytes:
+        """The body of the REST route to the byte: with the running bar, older ones fetched if need be."""
+        window = await self._reader.window(self._wanted_bars(ask), wait_s=FILL_S)
+        (texts,) = await self._reader.text(window, objects_text)
+        return b'{"bars":[%s],"loading":%s}' % (b",".join(texts), b"false" if window.settled else b"true")
 
     async def _history(self, ask: Ask) -> bytes:
         """Bars that are complete; older ones than there are, are fetched from the exchange first."""
@@ -146,27 +146,33 @@ class BusAnswers:
         first, count = _whole(ask, "first", 0, SYMBOL_IDS_MAX), _whole(ask, "count", STATES_MAX, STATES_MAX)
         return pack_state(await asyncio.to_thread(self._stored), first, count)
 
-    async def _read_bars(self, ask: Ask) -> tuple[Bars, Any]:
+    def _wanted_bars(self, ask: Ask) -> BarsAsk:
+        """Which bars; raises ApiError for what cannot be asked."""
         symbol = self._symbol(ask)
-        context = self._context
-        if not context.config.feature.aggregation_enabled:
+        if not self._context.config.feature.aggregation_enabled:
             raise ApiError(
                 404, "disabled", "bars are switched off here: FEATURE_AGGREGATION_ENABLED is false"
             )
-        if context.series is None:
-            raise _starting()
         name = ask.get("resolution", "1m")
         if name not in RESOLUTIONS:
             raise _bad(f"resolution is {str(name)[:40]!r}; it must be one of {', '.join(RESOLUTIONS)}")
         from_s, to_s = _whole(ask, "from", 0, ALWAYS_S), _whole(ask, "to", ALWAYS_S, ALWAYS_S)
-        limit = _whole(ask, "limit", BARS_MAX, BARS_MAX)
+        limit, deep = _whole(ask, "limit", BARS_MAX, BARS_MAX), ask.get("from") is not None
+        return BarsAsk(symbol, RESOLUTIONS.index(name), from_s, to_s, limit, deep=deep)
+
+    async def _read_bars(self, ask: Ask) -> tuple[Bars, Any]:
+        """Bars as the series has them, and which are complete."""
+        wanted, context = self._wanted_bars(ask), self._context
+        if context.series is None:
+            raise _starting()
         ledger = context.gaps.ledger if context.gaps is not None else None
         fills = ledger.fills if ledger is not None else 0
+        number = wanted.symbol.id
         rows, complete = await context.series.bars(
-            symbol.id, RESOLUTIONS.index(name), from_s, to_s, limit, newest=True
+            number, wanted.resolution, wanted.from_s, wanted.to_s, wanted.limit, newest=True
         )
         if ledger is not None and ledger.fills == fills:
-            complete = complete | is_whole(rows) & ledger.proved(symbol.id, rows["first_id"], rows["last_id"])
+            complete = complete | is_whole(rows) & ledger.proved(number, rows["first_id"], rows["last_id"])
         return rows, complete
 
     def _symbol(self, ask: Ask) -> Symbol:

@@ -116,10 +116,13 @@ class Edge(Engine):
         reader = TapeReader(Path(config.data_dir) / "tape")
 
         async def take(rows: Rows) -> None:
-            unknown = _unknown(self.symbols, rows)
+            ids = set(rows["symbol_id"].tolist()) - {0}
+            unknown = {number for number in ids if self.symbols.by_id(number) is None}
             if unknown:
                 await symbols.know(unknown)
             await parts.put(rows)
+            if not all(_is_active(self.symbols, number) for number in ids):
+                symbols.changed()  # the hub follows it again
 
         hub = HubTape(bus, config.nats, tape, reader.epochs, take, self.clock, get_log("hub"))
         context.components.append(hub)
@@ -145,12 +148,18 @@ class Edge(Engine):
             context.collectors += [parts.intake, parts.sink, parts.gaps]
             parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
             parts.start(self._fail)
-        self._learn_history(context, rest, series, parts)
+        self._learn_history(context, rest, series, parts, symbols)
+        await self._start_settlements(context)
         context.not_ready = None
         memory.give_back()
 
     def _learn_history(
-        self, context: ServingContext, rest: HubRest, series: SeriesSqlite, parts: "EdgeParts"
+        self,
+        context: ServingContext,
+        rest: HubRest,
+        series: SeriesSqlite,
+        parts: "EdgeParts",
+        symbols: HubSymbols,
     ) -> None:
         """Bars from before the tape: the newest now, others when they are asked for."""
         backfill = backfill_of(rest, series, self.clock, parts.derived.newest_us, get_log("backfill"))
@@ -160,12 +169,16 @@ class Edge(Engine):
         context.klines = backfill
         context.components += [history, backfill]
         context.collectors.append(backfill)
-        task = asyncio.create_task(history.run())
-        task.add_done_callback(self._on_end)
+        symbols.on_symbols.append(history.learn)
+        tasks = [asyncio.create_task(work) for work in (history.run(), history.run_late())]
+        for task in tasks:
+            task.add_done_callback(self._on_end)
 
         async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            symbols.on_symbols.remove(history.learn)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await backfill.close()
 
         self._closing.append(end)
@@ -200,9 +213,9 @@ class Edge(Engine):
             self._fail(error)
 
 
-def _unknown(symbols: SymbolTable, rows: Rows) -> set[int]:
-    """Ids of symbols that the table does not have."""
-    return {number for number in set(rows["symbol_id"].tolist()) if number and symbols.by_id(number) is None}
+def _is_active(symbols: SymbolTable, number: int) -> bool:
+    found = symbols.by_id(number)
+    return found is not None and found.is_active
 
 
 def _load_kernels() -> None:

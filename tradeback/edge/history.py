@@ -5,7 +5,9 @@ later, go the ways that they go in every engine (`exchange.backfill`).
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import heapq
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import numpy as np
@@ -30,6 +32,8 @@ ASK_S = 5.0
 HISTORY_BARS = 1_000
 AGAIN_S = (10.0, 60.0)
 """Pauses before the hub is asked once more for all of them."""
+LATE_S = (0.0, 3.0, 10.0, 60.0)
+"""When after a symbol came the hub is asked for its bars."""
 STORE_ROWS = 100
 """Bars given to the store at a time: more would hold the interpreter's lock too long."""
 RETRY = Backoff(0.25, 10.0)
@@ -103,6 +107,9 @@ class EdgeHistory:
         self._state: State = "starting"
         self.last_error: str | None = None
         self.fetched = 0
+        self._late: list[tuple[float, int]] = []
+        """A heap: when (loop's time) the bars of a symbol are to be fetched that came after the start."""
+        self._came = asyncio.Event()
         self.on_stored: list[Callable[[int, int], None]] = []
         """Called with symbol id and resolution of which bars were stored."""
 
@@ -114,8 +121,7 @@ class EdgeHistory:
         for pause_s in (*AGAIN_S, None):
             self.fetched = 0
             for symbol in list(self._symbols):
-                for resolution in RESOLUTIONS:
-                    await self._fetch(symbol, resolution)
+                await self._fetch_all(symbol)
                 self.fetched += 1
             if self._state != "ok":
                 self._state, self._since_ns = "ok", self._clock.wall_ns()
@@ -123,6 +129,37 @@ class EdgeHistory:
             self.last_error = None
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
+
+    def learn(self, symbols: Iterable[Symbol]) -> None:
+        """These have come, or come again: their closed bars are fetched, too, by `run_late`.
+
+        Several times, for the hub learns them only now itself.
+        """
+        now_s = asyncio.get_running_loop().time()
+        for symbol in symbols:
+            for pause_s in LATE_S if symbol.is_active else ():
+                heapq.heappush(self._late, (now_s + pause_s, symbol.id))
+        self._came.set()
+
+    async def run_late(self) -> None:
+        """Closed bars of symbols that come, for ever."""
+        while True:
+            left_s = self._late[0][0] - asyncio.get_running_loop().time() if self._late else None
+            if left_s is not None and left_s <= 0:
+                _, number = heapq.heappop(self._late)
+                symbol = self._symbols.by_id(number)
+                if symbol is not None:
+                    await self._fetch_all(symbol)
+                    self.last_error = None
+                continue
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._came.wait()
+
+    async def _fetch_all(self, symbol: Symbol) -> None:
+        for resolution in RESOLUTIONS:
+            await self._fetch(symbol, resolution)
 
     async def _fetch(self, symbol: Symbol, resolution: str) -> None:
         failures = 0

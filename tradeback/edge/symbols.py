@@ -1,6 +1,7 @@
 """The hub's symbols on an edge: the same wire ids, kept in the edge's registry for when the hub is away."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from tradeback.stores.ports import Bus
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 ASK_S = 3.0
-AGAIN_S = 10.0
+AGAIN_S = 5.0
 """How often the hub is asked: for what has changed, and whether it is there."""
 SOON_S = 0.5
 """How soon it is asked again when it did not answer."""
@@ -38,14 +39,23 @@ class HubSymbols:
         self._bus, self._node, self._table, self._registry = bus, node, table, registry
         self._clock, self._log = clock, log
         self._asked = False
+        self._soon = asyncio.Event()
         self._since_ns = clock.wall_ns()
         self._lock = asyncio.Lock()
 
     async def watch(self) -> None:
-        """Ask now and then, for ever."""
+        """Ask now and then, and when something has changed, for ever."""
         while True:
-            await asyncio.sleep(AGAIN_S if self.last_error is None else SOON_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S if self.last_error is None else SOON_S):
+                    await self._soon.wait()
+            self._soon.clear()
             await self.ask()
+            await asyncio.sleep(SOON_S)  # however often something changes
+
+    def changed(self) -> None:
+        """The hub's symbols are not what they were: ask it soon."""
+        self._soon.set()
 
     async def know(self, ids: set[int]) -> None:
         """Until these symbols are in the table: the hub is asked until it answers."""
