@@ -20,6 +20,9 @@ function cell(id, value, unit, below, state = "") {
   element.dataset.state = state;
 }
 
+/** Where a line is broken it is not between a number and its unit. */
+const tight = (text) => text.replaceAll(" ", "\u00a0");
+
 /** How wrong a difference of two clocks can be, or that they were not compared yet. */
 function bound(errorUs) {
   return errorUs === null ? "clocks not compared" : `± ${duration(Math.max(1, errorUs))}`;
@@ -30,7 +33,7 @@ function hop(id, { p50Us, p99Us, errorUs }) {
   if (p50Us === null) return cell(id, "–", "", errorUs === null ? "" : bound(errorUs));
   const unsure = errorUs !== null && p50Us < errorUs;
   const [value, unit] = span(unsure ? Math.max(0, p50Us) + errorUs : p50Us);
-  const below = `p99 ${duration(Math.max(0, p99Us))}, ${bound(errorUs)}`;
+  const below = `${tight(`p99 ${duration(Math.max(0, p99Us))}`)}, ${tight(bound(errorUs))}`;
   cell(id, `${unsure ? "< " : ""}${value}`, unit, below);
 }
 
@@ -118,7 +121,7 @@ export class Strip {
     cell("s-rate", told.messages === null ? "–" : whole(told.messages), "msg/s", copies);
     hop("s-wire", told.wire);
     const [value, unit] = span(told.engine.p50Us);
-    cell("s-engine", value, unit, told.engine.p99Us === null ? "" : `p99 ${duration(told.engine.p99Us)}, one clock`);
+    cell("s-engine", value, unit, told.engine.p99Us === null ? "" : `${tight(`p99 ${duration(told.engine.p99Us)}`)}, one clock`);
     hop("s-page", page);
     put("drawn", page.drawnUs === null ? "" : `, drawn after ${duration(Math.max(0, page.drawnUs))}`);
     this.#drawLines(stats.lines);
