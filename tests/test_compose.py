@@ -332,6 +332,32 @@ def test_the_alerts_say_what_is_wrong() -> None:
         assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s")), rule
 
 
+COVERED = {
+    "the exchange is unreachable": {"NoLine", "NotReady", "ExchangeRestSilent"},
+    "both lines are down": {"BothLinesDown"},
+    "gaps stay open, or for good": {"GapOpen", "GapUnrepairable"},
+    "the tape cannot be written": {"TapeRefused", "DiskNearlyFull", "TapeKeeperFails"},
+    "a store is behind": {"StoreBehind", "StoreDown", "RecorderBehind"},
+    "clients are aborted": {"FeedClientsAborted"},
+    "processes restart": {"ProcessRestarted"},
+    "clocks are apart": {"ClockApart"},
+    "latency": {"FeedSlow", "ReceivedLate", "HttpSlow"},
+    "symbols are refused": {"SymbolsRefused"},
+}
+"""What an operator must be told of."""
+
+
+def test_what_can_go_wrong_has_an_alert_and_stands_in_the_docs() -> None:
+    names = {rule["alert"] for rule in alerts()}
+    for what, wanted in COVERED.items():
+        assert wanted <= names, what
+    text = (CHECKOUT / "docs/operations.md").read_text("utf-8").partition("### Alerts")[2].partition("\n#")[0]
+    listed = [
+        name for line in text.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)
+    ]
+    assert sorted(listed) == sorted(names)
+
+
 Labels = dict[str, dict[str, set[str]]]
 """Metric -> label -> its values."""
 
