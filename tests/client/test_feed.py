@@ -74,6 +74,13 @@ async def test_a_refusal_has_the_engines_words_and_the_status() -> None:
     assert refused.value.status == 401
 
 
+@pytest.mark.parametrize("resume", [(0, 0), (5, 0), (-1, 7), (1 << 32, 7), (5, 1 << 53)])
+def test_a_position_that_is_none(resume: tuple[int, int]) -> None:
+    """The engine would answer an error, and nothing would ever come."""
+    with pytest.raises(FeedError, match="no position"):
+        connect("http://h", resume=resume)
+
+
 async def test_subscribes_and_decodes() -> None:
     requests = []
 

@@ -256,6 +256,12 @@ async def test_a_page_that_was_closed_goes_on_where_it_was(tmp_path: Path) -> No
             assert [event["event"] for event in client.events].count("open") == 2, "left once, nothing lost"
 
 
+async def test_a_position_that_is_none() -> None:
+    async with page("http://127.0.0.1:1", resume={"epoch": 5, "sequence": 0}) as client:
+        with pytest.raises(AssertionError, match="node ended"):
+            await client.read()
+
+
 async def test_a_slow_loop_gives_the_connection_up_and_loses_nothing(tmp_path: Path) -> None:
     market = Market(6)
     async with taped(tmp_path) as running, page(

@@ -21,6 +21,7 @@ from tradeback.client.line import Line
 from tradeback.client.session import Session
 from tradeback.client.wants import Wants
 from tradeback.model.errors import DecodeError, TradebackError
+from tradeback.wire.control import EPOCH_MAX, SEQUENCE_MAX
 
 _log = logging.getLogger("tradeback.client")
 FEED_PATH = "/api/v1/ws"
@@ -89,6 +90,8 @@ def connect(
     """
     if version not in PROTOCOLS:
         raise FeedError(f"there is no version {version} of the feed; use 1, 2, or None")
+    if resume is not None and not (1 <= resume[0] <= EPOCH_MAX and 1 <= resume[1] <= SEQUENCE_MAX):
+        raise FeedError(f"{tuple(resume)} is no position: give one that `Feed.position` has had, or None")
     wants = Wants()
     wants.add(symbols, channels)
     session = Session(wants, Position(*resume) if resume is not None else None)

@@ -173,6 +173,7 @@ export class Feed {
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new Error("there is no WebSocket here: use node 22 or a browser");
     this.position = options.resume ?? null;
+    if (this.position && !isPosition(this.position)) throw new TypeError("resume is no position of a feed");
     this.#backoffMs = this.#options.backoffFirstMs;
   }
 
@@ -442,6 +443,11 @@ export class Feed {
       this.#tell("waiting", `${queue.size} batches wait for the program`);
     }
   }
+}
+
+function isPosition({ epoch, sequence }) {
+  const within = (value, most) => Number.isInteger(value) && value >= 1 && value <= most;
+  return within(epoch, 2 ** 32 - 1) && within(sequence, Number.MAX_SAFE_INTEGER);
 }
 
 function check(channels) {
