@@ -170,10 +170,10 @@ async def running_engine(
 
 
 @asynccontextmanager
-async def running_market(folder: Path, symbols: int, rate: float) -> AsyncIterator[Process]:
-    """A synthetic exchange in a process of its own."""
+async def running_market(folder: Path, symbols: int, rate: float, *more: str) -> AsyncIterator[Process]:
+    """A synthetic exchange in a process of its own; `more` arguments of the command."""
     arguments = ("sim", "--port", "0", "--announce", "--symbols", str(symbols), "--rate", str(rate))
-    market = await Process.start(*arguments, log=folder / "sim.log", variables={})
+    market = await Process.start(*arguments, *more, log=folder / "sim.log", variables={})
     try:
         await market.announcement()
         yield market
