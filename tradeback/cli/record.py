@@ -126,7 +126,7 @@ def _record(config: "Config", order: "Order", duration_s: float | None) -> int:
 
     from tradeback.ops import log
 
-    log.configure(config.log_level)
+    log.configure(config.log_level, own=config.log_levels)
     return uvloop.run(_run(config, order, duration_s))
 
 
