@@ -13,7 +13,7 @@ from tests.flow.replaying import joined, symbols_of, trades_of
 from tests.flow.running import Engine, until
 from tests.flow.test_edge import check_stream
 from tests.servers.kinds import InfluxServer, MariadbServer, NatsServer, RedisServer
-from tests.servers.process import ask
+from tests.servers.process import Server, ask
 from tests.sinks.nats_world import stretches
 from tradeback.model.config import NatsConfig, RedisConfig
 from tradeback.model.record import SEED_BAR, SEED_BAR_MORE, TRADE, Rows
@@ -50,6 +50,8 @@ class Servers:
         influx: InfluxServer,
     ) -> None:
         self.name, self.redis, self.nats, self.mariadb, self.influx = name, redis, nats, mariadb, influx
+        self.more: dict[str, str] = {}
+        """Further variables of the engine."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -60,7 +62,17 @@ class Servers:
             "MYSQL_HOST": "127.0.0.1", "MYSQL_PORT": str(self.mariadb.port), "MYSQL_USER": self.mariadb.user,
             "MYSQL_DATABASE": self.name,
             "INFLUX_URL": self.influx.url, "INFLUX_API": "v1", "INFLUX_BUCKET": self.name,
+            **self.more,
         }  # fmt: skip
+
+    def noticing(self, server: Server) -> tuple[str, ...]:
+        """Components that must notice when a server is away."""
+        return {
+            self.redis.port: ("sink:redis:ticks", "sink:redis:prices"),
+            self.nats.port: ("sink:nats:ticks",),
+            self.mariadb.port: ("store:registry",),
+            self.influx.port: ("sink:influx:trades",),
+        }[server.port]
 
     @property
     def bus(self) -> NatsConfig:

@@ -6,8 +6,9 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import nats
@@ -23,7 +24,7 @@ from tests.flow.running import Engine, running_engine, running_market, until
 from tests.flow.test_edge import Client, check_client, check_stream
 from tests.servers.fixtures import need
 from tests.servers.kinds import InfluxServer, MariadbServer, NatsServer, RedisServer
-from tests.servers.process import Server
+from tests.servers.process import Server, ask
 from tradeback.client import scrape
 from tradeback.model.record import QUOTE
 from tradeback.sim.config import SimConfig
@@ -39,8 +40,12 @@ STREAMS = 12
 """Two symbols, three kinds, two lines."""
 SYMBOLS, RATE = 3, 1_500.0
 STEP_ROWS = 1_500
-HANG_ROWS = 4_500
-"""Records that come while a server hangs: three seconds of this market."""
+FULL = os.environ.get("TRADEBACK_FLOW") == "full"
+"""As people run it: the time-outs of the default configuration, and hangs of half a minute."""
+SOON = {"REDIS_TIMEOUT": "500ms", "NATS_TIMEOUT": "1s", "MYSQL_TIMEOUT": "1s", "INFLUX_TIMEOUT": "1500ms"}
+"""So that time-outs fire in seconds."""
+HANG_ROWS = int(RATE * (30 if FULL else 4))
+"""Records that come while a server hangs, from when the engine has noticed."""
 WITHIN_S = 60.0
 LOADED, GROWTH_MAX = 170 << 20, 64 << 20
 """Bytes of a process that has loaded everything, and what it may grow while its servers are in trouble."""
@@ -140,6 +145,11 @@ async def sinks_are_well(engine: Engine) -> bool:
     return bool(parts) and all(part["state"] == "ok" for part in parts)
 
 
+async def are_well(engine: Engine, names: Sequence[str]) -> bool:
+    found = await components(engine)
+    return all(found[name]["state"] == "ok" for name in names)
+
+
 async def kill_process(engine: Engine, name: str) -> None:
     """kill -9 of one process of the engine; back when another one is there."""
     before = (await components(engine))[f"process:{name}"]["details"]
@@ -184,15 +194,40 @@ class Latency:
         )
 
 
-async def trouble(engine: Engine, each: Server, latency: Latency) -> None:
+async def noticed(engine: Engine, names: Sequence[str], words: str = "") -> None:
+    """Until these components are not well, with `words` in what they say: a time-out has fired."""
+    said: dict[str, Any] = {}
+
+    async def all_have() -> bool:
+        found = await components(engine)
+        said.update({name: found[name] for name in names})
+        return all(
+            part["state"] not in ("ok", "starting") and words in (part["last_error"] or "")
+            for part in said.values()
+        )
+
+    assert await until(all_have, "what is wrong to be noticed", WITHIN_S, strict=False), said
+
+
+async def full(engine: Engine, servers: Servers) -> None:
+    """Redis takes nothing for a while, because its memory is full; reads go on."""
+    assert ask(servers.redis.port, b"CONFIG SET maxmemory 1\r\n") == b"+OK\r\n"
+    await noticed(engine, servers.noticing(servers.redis), "its memory is full: raise maxmemory")
+    await more(engine, STEP_ROWS)
+    assert ask(servers.redis.port, b"CONFIG SET maxmemory 0\r\n") == b"+OK\r\n"
+
+
+async def trouble(engine: Engine, servers: Servers, each: Server, latency: Latency) -> None:
     """Crash, hang and restart of one server, with trades during each."""
     async with latency.during("crashed"):
         await asyncio.to_thread(each.kill)
         await more(engine, STEP_ROWS)
     await asyncio.to_thread(each.start)
     await more(engine, STEP_ROWS)
+    await until(lambda: are_well(engine, servers.noticing(each)), f"{each.program} again", WITHIN_S)
     async with latency.during("hanging"):
         each.pause()
+        await noticed(engine, servers.noticing(each))
         await more(engine, HANG_ROWS)
     each.resume()
     await more(engine, STEP_ROWS)
@@ -205,18 +240,21 @@ async def test_every_store_is_complete_whoever_is_killed(tmp_path: Path, servers
     each: list[Server] = [servers.redis, servers.nats, servers.mariadb, servers.influx]
     random.Random(seed).shuffle(each)
     data_dir, client = tmp_path / "data", Client()
+    servers.more = {} if FULL else SOON
     async with running_market(tmp_path, SYMBOLS, RATE) as market:
         async with running_engine(data_dir, market.announced, **servers.variables) as engine:
             watching = asyncio.create_task(client.watch(engine))
             await until(lambda: sinks_are_well(engine), "all servers", WITHIN_S)
             latency = Latency(engine)
             async with latency.during("calm"):
-                await more(engine, HANG_ROWS)
-            memory = await resident_bytes(engine)
+                await more(engine, 2 * STEP_ROWS)
+            memory, most = await resident_bytes(engine), await resident_bytes(engine)
             for server in each:
-                await trouble(engine, server, latency)
+                await trouble(engine, servers, server, latency)
+                most = {name: max(most[name], held) for name, held in (await resident_bytes(engine)).items()}
+            await full(engine, servers)
             print(latency.told())
-            for name, held in (await resident_bytes(engine)).items():
+            for name, held in most.items():
                 print(f"{name}: {memory[name] >> 20} -> {held >> 20} MiB")
                 assert held < max(memory[name], LOADED) + GROWTH_MAX, (
                     f"{name}: {memory[name]} -> {held} bytes"
