@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.announced import CommandError
 from benchmarks.harness.children import Child
-from benchmarks.harness.engine import Engine, EngineError
+from benchmarks.harness.engine import Engine
 from benchmarks.peers import account as accounts
 from benchmarks.peers.child import STEADY_S_MAX
 from benchmarks.peers.place import Place
@@ -147,7 +148,7 @@ def measure(peer: Peer, run: Run, environment: Path, places: tuple[Place, Place]
     """
     try:
         return _measure(peer, run, environment, *places)
-    except (PeerError, EngineError) as error:
+    except (PeerError, CommandError) as error:
         return Outcome(reason=str(error))
 
 

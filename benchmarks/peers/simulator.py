@@ -1,29 +1,21 @@
 """`tradeback sim` as a child process, and what its REST knows of the trades."""
 
 import json
-import select
-import subprocess
-import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from benchmarks.harness.engine import command
+from benchmarks.harness.announced import Announced
 from benchmarks.peers.place import Place
 from benchmarks.peers.plan import SEED, SYMBOLS, Run
 from tradeback.sim.instrument import Instrument, catalogue
 
-START_S_MAX = 30.0
-STOP_S_MAX = 5.0
 PAGE = 1_000
 
 
 class SimulatorError(RuntimeError):
-    """The simulator did not start, or ended."""
+    """Its REST does not know what it has sent."""
 
 
 def instruments() -> list[Instrument]:
@@ -31,47 +23,22 @@ def instruments() -> list[Instrument]:
     return catalogue(SYMBOLS, False)
 
 
-class Simulator:
+class Simulator(Announced):
     """A running `tradeback sim`. Use as a context manager."""
 
     def __init__(self, run: Run, place: Place) -> None:
-        """Start it; the market begins with the first subscription. Raises SimulatorError."""
-        self._folder = tempfile.TemporaryDirectory(prefix="tradeback-peers-sim-")
-        folder = Path(self._folder.name)
+        """Start it; the market begins with the first subscription. Raises CommandError."""
+        super().__init__("simulator")
         arguments = [
             "--port", "0", "--announce", "--wait", "1", "--symbols", str(SYMBOLS), "--seed", str(SEED),
             "--rate", str(run.rate), "--speed", str(run.speed), "--bursts", str(run.bursts),
         ]  # fmt: skip
         if run.faults:
-            script = folder / "faults.json"
+            script = self.folder / "faults.json"
             script.write_text(json.dumps({"seed": SEED, "faults": list(run.faults)}))
             arguments += ["--faults", str(script)]
-        self._log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [*command(), "sim", *arguments], stdout=subprocess.PIPE, stderr=self._log, text=True,
-            preexec_fn=place.take,
-        )  # fmt: skip
-        try:
-            announced = json.loads(self._announced())
-        except BaseException:
-            self.close()
-            raise
-        self.ws_endpoint: str = announced["ws"]
-        self.rest_endpoint: str = announced["rest"]
-
-    def _announced(self) -> str:
-        out = self.process.stdout
-        assert out is not None
-        deadline = time.monotonic() + START_S_MAX
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([out], [], [], left)[0]:
-                line = out.readline()
-                if line.startswith("{"):
-                    return line
-                if not line:
-                    break
-        self._log.seek(0)
-        raise SimulatorError(f"the simulator did not start: {self._log.read()[-500:]}")
+        announced = self._start("sim", *arguments, prepare=place.take)
+        self.ws_endpoint, self.rest_endpoint = announced["ws"], announced["rest"]
 
     def get(self, path: str, **query: Any) -> Any:
         """A GET below /api/v3/. Raises OSError."""
@@ -98,28 +65,6 @@ class Simulator:
             trades += sum(row["l"] - row["f"] + 1 for row in page if row["a"] in wanted)
             wanted -= {row["a"] for row in page}
         return trades
-
-    def close(self) -> None:
-        """End it."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_S_MAX)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self._log.close()
-        self._folder.cleanup()
-
-    def __enter__(self) -> "Simulator":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def time_key(path: str) -> str:

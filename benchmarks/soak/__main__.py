@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.harness import machine
+from benchmarks.harness.announced import CommandError
 from benchmarks.harness.children import ChildError
-from benchmarks.harness.engine import EngineError
 from benchmarks.soak.judge import FLAT, Verdict, judge
 from benchmarks.soak.page import HEAD, About, cells, count_lines, page, words_of
 from benchmarks.soak.run import Options, Soak, Soaked
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     started = time.time()
     try:
         soaked = _watched(options, console)
-    except (EngineError, ChildError) as error:
+    except (CommandError, ChildError) as error:
         console.print(f"soak: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return FAILED
     verdict = judge(soaked.samples, soaked.notes)

@@ -96,7 +96,7 @@ class Soak:
         self.stage: Callable[[str], None] = lambda words: None
 
     def run(self) -> Soaked:
-        """All of it; Ctrl-C ends the sampling early. Raises EngineError, ChildError."""
+        """All of it; Ctrl-C ends the sampling early. Raises CommandError, ChildError."""
         with self._started() as (engine, child):
             sampler = Sampler(engine, child.pid)
             try:
