@@ -5,6 +5,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -185,7 +186,7 @@ async def test_the_first_failure_is_repeated_at_once_and_a_down_store_is_probed_
         waits_ms.append(delay_s(failures, chance) * 1000)
         return waits_ms[-1] / 1000
 
-    monkeypatch.setattr(drain._backoff, "delay_s", noted)
+    monkeypatch.setattr(drain, "_backoff", SimpleNamespace(delay_s=noted))
     drain.start()
     await until(lambda: len(times) == 6)
     assert drain._task is not None
