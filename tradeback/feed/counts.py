@@ -45,6 +45,7 @@ def families(feed: "Feed") -> Iterator[Family]:
         ("enigma_messages", feed.enigma.messages, "Enigma messages sent"),
         ("lagged", counts.lagged, "times a client began to lag"),
         ("conflated_entries", counts.conflated, "v1 entries to lagging clients, each for all they missed"),
+        ("quotes_left_out", feed.v2.replays.quotes_left_out, "v2 quotes that slow readers did not get"),
         ("caught_up", counts.caught_up, "times a lagging v2 client was brought up to date from the tape"),
         ("resumed", counts.resumed, "resumes served"),
         ("resumes_refused", counts.resumes_refused, "resumes that the tape cannot serve"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from tradeback.feed.client import Client
 from tradeback.feed.interest import Interest
+from tradeback.feed.subjects import quotes_left_out
 from tradeback.feed.v2_table import V2Scratch, V2Table
 from tradeback.model.errors import TapeError
 from tradeback.model.record import Rows
@@ -157,6 +158,8 @@ class Replays:
         self.encoder = encoder
         self.records = 0
         """Records read for clients, whether they wanted them or not."""
+        self.quotes_left_out = 0
+        """Quotes that slow readers did not get, because a newer one of the symbol followed."""
         self._tape = tape
         self._live, self._lost = live, lost
         self._attached = asyncio.Event()
@@ -266,6 +269,8 @@ class Replays:
             first = cursor.sequence - len(rows)
             data = self.encoder.frames(table, rows, cursor.epoch, first, conflate=replay.conflate)
             self.records += len(rows)
+            if replay.conflate:
+                self.quotes_left_out += quotes_left_out(replay.client.interest, rows)
             if data and not replay.client.closing:
                 replay.client.write(data)
             self._owed_s += (SHARE - 1) * (time.perf_counter_ns() - begun_ns) / 1e9

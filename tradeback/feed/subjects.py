@@ -7,7 +7,10 @@ symbol, also those to come, so `channel * 65,536` alone means the whole channel.
 from collections.abc import Iterable
 from typing import Final
 
+import numpy as np
+
 from tradeback.feed.interest import Interest
+from tradeback.model.record import QUOTE, Rows
 from tradeback.wire import control
 from tradeback.wire.v2_layout import CHANNEL_GAPS, CHANNEL_QUOTES, CHANNEL_TRADES, SYMBOL_IDS
 
@@ -58,3 +61,16 @@ def news(held: Interest, asked: Interest) -> Interest:
 def _channel(subject: int) -> int:
     """The subject that stands for the whole channel of `subject`."""
     return subject - subject % SYMBOL_IDS
+
+
+def quotes_left_out(wanted: Interest, rows: Rows) -> int:
+    """How many quotes of `wanted` there are in `rows` besides the last one of each symbol."""
+    symbol_ids = rows["symbol_id"][rows["kind"] == QUOTE]
+    if not len(symbol_ids):
+        return 0
+    counts = np.bincount(symbol_ids)
+    whole = CHANNEL_QUOTES * SYMBOL_IDS
+    if whole not in wanted:
+        ids = [subject - whole for subject in wanted if whole < subject < whole + len(counts)]
+        counts = counts[ids]
+    return int(counts.sum() - np.count_nonzero(counts))
