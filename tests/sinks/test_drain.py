@@ -303,17 +303,24 @@ async def test_a_position_of_another_tape_means_the_whole_tape(tmp_path: Path, p
 async def test_catching_up_is_limited_in_rate_and_live_is_not(tmp_path: Path) -> None:
     tape, memory = MemoryTape(), Memory()
     tape.append(trades(400))
-    config = replace(QUICK, catch_up_rows_s=2_000.0)
+    config = replace(QUICK, catch_up_rows_s=1_000.0)
     drain = drain_of(tape, MemoryTarget(memory), tmp_path, config)
     loop = asyncio.get_running_loop()
     began = loop.time()
     drain.start()
     await reached(drain, tape)
-    assert loop.time() - began > 0.15
-    began = loop.time()
+    assert loop.time() - began > 0.25, "the last batches are live"
+    rests: list[float] = []
+    rest = drain._reader._rest
+
+    def noted(seconds: float) -> None:
+        rests.append(seconds)
+        rest(seconds)
+
+    drain._reader._rest = noted  # type: ignore[method-assign]
     tape.append(trades(15, 401))
     await reached(drain, tape)
-    assert loop.time() - began < 0.1
+    assert max(rests) <= QUICK.batch_age_s
     await drain.stop()
 
 

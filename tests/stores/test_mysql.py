@@ -128,11 +128,9 @@ async def test_a_hung_server_costs_one_bounded_wait_and_then_nothing(
     began = time.monotonic()
     results = await asyncio.gather(*(registry.setting("x") for _ in range(20)), return_exceptions=True)
     assert all(isinstance(each, Unreachable) for each in results)
-    assert 0.15 < time.monotonic() - began < 1.5
-    began = time.monotonic()
-    with pytest.raises(Unreachable, match="does not answer"):
-        await registry.setting("x")
-    assert time.monotonic() - began < 0.05
+    assert 0.15 < time.monotonic() - began < 3.5, "twenty, one after the other, would wait for 4 s"
+    with pytest.raises(Unreachable, match=r"does not answer \(trying again soon\)"):
+        await registry.setting("x")  # refused without another wait
     monkeypatch.setattr(registry.server, "_rest_until", 0.0)
     with pytest.raises(Unreachable, match=r"does not answer \(within"):
         await registry.setting("x")  # a new connection hangs too, and its socket is not left open
