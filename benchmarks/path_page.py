@@ -25,7 +25,7 @@ NAME = "path_page"
 TITLE = "The page, 100 symbols, 1,000 trades/s: first paint, frames/s, memory"
 SYMBOLS = 100
 EVENTS_PER_S = 6_000
-"""Of the simulated market; a fifth of them are trades, all of which the page is sent."""
+"""Of the simulated market, evenly; a fifth of them are trades, all of which the page is sent."""
 TRADES_PER_S = 1_000.0
 """What must arrive, for the frames beside it to mean anything."""
 VIEW = "/#BTCUSDT/1s"
@@ -165,7 +165,7 @@ def run(options: Options) -> Report:
         return Report(NAME, TITLE, [], skipped=str(reason))
     browser_core, servers_core = machine.cores()
     runs = _Runs()
-    arguments = ["--symbols", str(SYMBOLS), "--rate", str(EVENTS_PER_S), "--wait", "1"]
+    arguments = ["--symbols", str(SYMBOLS), "--rate", str(EVENTS_PER_S), "--bursts", "0"]
     with (
         machine.pinned(servers_core),
         Market(arguments) as market,

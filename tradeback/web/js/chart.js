@@ -9,6 +9,7 @@ const OLDER_BELOW = 100;
 /** Pixels of a candle at first. */
 const SPACING = 7;
 const ROOM_RIGHT = 7;
+const NARROW = 600;
 
 /** The colours of the style sheet, as they are now. */
 export function colours() {
@@ -51,10 +52,11 @@ export class CandleChart {
     pane.className = "pane";
     pane.ariaHidden = "true"; // the legend says in words what is drawn
     container.prepend(pane);
+    const top = container.clientWidth < NARROW ? 0.17 : 0.09; // the legend stands there, on a phone in two lines
     this.#chart = library.createChart(pane, {
       autoSize: true,
       layout: { fontSize: 11, attributionLogo: true },
-      rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.09, bottom: 0.2 }, minimumWidth: 76 },
+      rightPriceScale: { borderVisible: false, scaleMargins: { top, bottom: 0.2 }, minimumWidth: 76 },
       timeScale: {
         borderVisible: false, timeVisible: true, secondsVisible: false, rightOffset: ROOM_RIGHT,
         minBarSpacing: 0.8,
