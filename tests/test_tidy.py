@@ -38,7 +38,7 @@ FLOORS = (
     ("api",),
     ("serving",),
     ("processes",),
-    ("parts", "warm"),
+    ("parts", "warm", "attached"),
     ("engine", "supervisor"),
     ("replay", "edge"),
     ("cli",),

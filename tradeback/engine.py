@@ -5,15 +5,15 @@
 
 Order of a start: tape, port, then (in the background) kernels and symbol table, what the last run knew,
 the lines, the history. The port answers from the first moment; `/health/ready` says when all is there.
+What stands beside this flow only when it is configured is in `attached`.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tradeback import kernel_cache
+from tradeback import attached, kernel_cache
 from tradeback.api.access import Access, owner_of
 from tradeback.api.app import make_runner
 from tradeback.api.context import ServingContext
@@ -32,7 +32,6 @@ from tradeback.ops.log import get_log
 from tradeback.ops.runtime import Runtime
 from tradeback.serving import make_access, make_feed
 from tradeback.stores.gaps_sqlite import GapsSqlite
-from tradeback.stores.ports import Accounts
 from tradeback.stores.registry import OpenRegistry, open_registry
 from tradeback.stores.registry_sqlite import RegistrySqlite
 from tradeback.stores.series_sqlite import SeriesSqlite
@@ -41,7 +40,6 @@ from tradeback.tape.reader import TapeReader
 from tradeback.tape.writer import Tape
 
 if TYPE_CHECKING:
-    from tradeback.derive.state import Derived
     from tradeback.exchange.line import Line
     from tradeback.parts import Parts
     from tradeback.processes.hub import Hub
@@ -126,32 +124,12 @@ class Engine:
         if self._hub is not None:
             access.tell_workers = self._hub.tell_workers
         if self.config.redis.addr:
-            self._share(context, access, opened.accounts)
+            attached.share(context, opened.accounts, self._closing)
         await self._open_port(context, feed, access)
         self._bring_up = asyncio.create_task(self._come_up(context, feed, opened, series))
         self._bring_up.add_done_callback(self._on_bring_up_done)
         if self.config.spin:
             self._closing.append(_spin(loop))
-
-    def _share(self, context: ServingContext, access: Access, accounts: Accounts) -> None:
-        """Other nodes see our sessions and market watches, and we theirs; others get our answers of bars."""
-        from tradeback.stores.latest import open_latest
-        from tradeback.stores.latest_bars import SharedBars
-        from tradeback.stores.latest_mirror import Mirror
-
-        latest = open_latest(self.config, self.clock)
-        self._closing.append(latest.close)
-        mirror = Mirror(latest, accounts, self.clock, get_log("latest"))
-        mirror.attach(access.sessions, access.watch)
-        mirror.on_ended.append(access.ended_elsewhere)
-        mirror.start()
-        self._closing.append(mirror.stop)
-        context.components.append(mirror)
-        context.collectors.append(mirror)
-        bars = SharedBars(latest, self.clock, self.config.redis.bars_ttl_s)
-        bars.start()
-        self._closing.append(bars.stop)
-        context.share_bars = bars.offer
 
     async def wait_stopped(self) -> None:
         """Until the engine cannot go on: raises what ended it."""
@@ -275,27 +253,17 @@ class Engine:
             # Nobody followed them in the last run: what went by since then is not missing.
             parts.intake.begin_anew(returning, self.clock.wall_ns())
         self._watch_symbols(context, feed, parts, listing, registry)
-        context.derived = parts.derived
-        context.series = parts.sink
-        context.klines = parts.backfill
-        context.components += [parts.sink, parts.history, parts.backfill, parts.stalls, parts.clock_offset]
-        context.components += parts.pool.lines
-        if parts.gaps is not None and parts.repair is not None:
-            context.gaps = parts.gaps
-            context.components += [parts.gaps, parts.repair]
-            context.collectors += [parts.gaps, parts.repair]
-        context.collectors += [parts.intake, parts.pool, parts.stalls, parts.clock_offset]
-        context.collectors += [parts.stand_ins, parts.sink, parts.backfill]
+        _show(context, parts)
         parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
         if hub is not None:
             self._closing.append(hub.close)
             hub.series.serve_klines(parts.backfill, self.symbols)
             hub.start(feed.path, self.tape.next_sequence)
         else:
-            self._start_drains(context, series, parts.derived)
+            attached.start_drains(context, series, parts.derived, self._closing)
         if self.config.nats.url:
-            await self._answer_on_bus(context, series)
-        await self._start_settlements(context)
+            await attached.answer_on_bus(context, series, self._closing)
+        await attached.start_settlements(context, self._closing)
         context.not_ready = None
         self.parts = parts
         # Behind the port in the order of closing: clients see the last records before they go.
@@ -333,52 +301,6 @@ class Engine:
         context.components.append(wanted)
         context.collectors.append(wanted)
 
-    async def _start_settlements(self, context: ServingContext) -> None:
-        """Prices that are to be fixed at a time: those of the last run, and new ones."""
-        from tradeback.api.settlement import SettlementDesk
-        from tradeback.stores.settlements_sqlite import SettlementsSqlite
-
-        store = SettlementsSqlite(Path(self.config.data_dir) / "settlements.sqlite")
-        self._closing.append(store.close)
-        desk = SettlementDesk(context, store)
-        if context.access is not None:
-            desk.push = context.access.push
-        await desk.restore()
-        context.settlements = desk
-        context.components.append(desk)
-        context.collectors.append(desk)
-        self._closing.append(desk.stop)
-        desk.start()
-
-    def _start_drains(self, context: ServingContext, series: SeriesSqlite, derived: "Derived") -> None:
-        """The servers that are configured, each behind a cursor of its own. The recorder's work otherwise."""
-        from tradeback.sinks.servers import server_drains
-
-        tape, reader = self.tape, context.reader
-        assert tape is not None
-        assert reader is not None
-        drains = server_drains(
-            self.config, reader, lambda: tape.next_sequence, series, derived, lambda: self.symbols, self.clock
-        )
-        for drain in drains:
-            drain.start()
-            self._closing.append(drain.stop)
-            context.components.append(drain)
-            context.collectors.append(drain)
-
-    async def _answer_on_bus(self, context: ServingContext, series: SeriesSqlite) -> None:
-        """Requests of other nodes and programs, from what the HTTP routes answer from."""
-        from tradeback.api.bus_answers import BusAnswers
-        from tradeback.stores.bus import open_bus
-
-        node = self.config.nats.node
-        bus = open_bus(self.config, logging.getLogger("tradeback.bus"), f"tradeback {node} answers")
-        answers = BusAnswers(context, bus, node, series.load)
-        self._closing.append(answers.stop)
-        await answers.start()
-        context.components.append(answers)
-        context.collectors.append(answers)
-
     def _note_refusal(self, reason: str | None) -> None:
         if self._tape_health is not None:
             self._tape_health.refusal = reason
@@ -396,6 +318,21 @@ class Engine:
         if not isinstance(error, StartupError):
             self._log.error("the engine cannot come up", error=str(error), kind=type(error).__name__)
         self._fail(error)
+
+
+def _show(context: ServingContext, parts: "Parts") -> None:
+    """What routes, health and metrics see of the parts."""
+    context.derived = parts.derived
+    context.series = parts.sink
+    context.klines = parts.backfill
+    context.components += [parts.sink, parts.history, parts.backfill, parts.stalls, parts.clock_offset]
+    context.components += parts.pool.lines
+    if parts.gaps is not None and parts.repair is not None:
+        context.gaps = parts.gaps
+        context.components += [parts.gaps, parts.repair]
+        context.collectors += [parts.gaps, parts.repair]
+    context.collectors += [parts.intake, parts.pool, parts.stalls, parts.clock_offset]
+    context.collectors += [parts.stand_ins, parts.sink, parts.backfill]
 
 
 def _load_kernels() -> None:

@@ -24,6 +24,7 @@ from tradeback.tape.reader import TapeReader
 HOURS = 2.0
 RATE = 1.5
 SYMBOLS = 2
+LOOK_S = 10.0
 STAY_S, AWAY_S = 60.0, 240.0
 """Means of how long a connection stands, and of how long the program is away when it has ended."""
 
@@ -126,7 +127,7 @@ async def live(folder: Path, seed: int) -> tuple[Wanderer, Truth]:
         assert engine.tape is not None
         try:
             while loop.time() < end_s or not caught_up(wanderer, engine):
-                await asyncio.sleep(10.0)
+                await asyncio.sleep(LOOK_S)
                 if wandering.done():
                     wandering.result()
         finally:

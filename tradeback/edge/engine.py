@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tradeback import kernel_cache
+from tradeback import attached, kernel_cache
 from tradeback.api.context import ServingContext
 from tradeback.edge.history import Adoption, EdgeHistory, HubRest, backfill_of
 from tradeback.edge.hub import HubTape
@@ -35,6 +35,7 @@ from tradeback.tape.reader import TapeReader
 
 if TYPE_CHECKING:
     from tradeback.edge.parts import EdgeParts
+    from tradeback.stores.bus_nats import NatsBus
 
 CONNECT_S = 2.0
 """How long a start waits for NATS before it goes on with what the last run knew."""
@@ -113,7 +114,41 @@ class Edge(Engine):
         self._closing.append(parts.stop)
         parts.lock()
         symbols.on_symbols += [parts.learn, lambda fresh: announce(feed, fresh)]
-        reader = TapeReader(Path(config.data_dir) / "tape")
+        hub = self._hub_tape(context, bus, symbols, parts)
+        is_empty = tape.next_sequence == tape.oldest_sequence
+        if not await self._follow(hub, symbols, tape_is_empty=is_empty):
+            return
+        rest = HubRest(bus, config.nats.node, self.clock)
+        adoption = Adoption(rest, series, tape, self._log)
+        if await asyncio.to_thread(adoption.is_needed):
+            context.not_ready = lambda: [adoption.last_error or "taking over the hub's state"]
+            await adoption.run()
+        async with parts.copying:
+            await self._serve(context, feed, parts)
+        self._learn_history(context, rest, series, parts, symbols)
+        await attached.start_settlements(context, self._closing)
+        context.not_ready = None
+        memory.give_back()
+
+    async def _serve(self, context: ServingContext, feed: Feed, parts: "EdgeParts") -> None:
+        """From what is on the tape so far, and then from what comes."""
+        restored = await asyncio.to_thread(parts.restore)
+        self._log.info("restored", how=restored.how, records=restored.records)
+        feed.attach_kernels()
+        feed.v2.ahead_max = AHEAD_ROWS_MAX
+        context.derived, context.series, context.gaps = parts.derived, parts.sink, parts.gaps
+        context.components += [parts.sink, parts.gaps]
+        context.collectors += [parts.intake, parts.sink, parts.gaps]
+        parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
+        parts.start(self._fail)
+
+    def _hub_tape(
+        self, context: ServingContext, bus: "NatsBus", symbols: HubSymbols, parts: "EdgeParts"
+    ) -> HubTape:
+        """The hub's records, put on the tape as they come, with the symbols that they are of."""
+        tape = self.tape
+        assert tape is not None
+        reader = TapeReader(Path(self.config.data_dir) / "tape")
 
         async def take(rows: Rows) -> None:
             ids = set(rows["symbol_id"].tolist()) - {0}
@@ -124,34 +159,13 @@ class Edge(Engine):
             if not all(_is_active(self.symbols, number) for number in ids):
                 symbols.changed()  # the hub follows it again
 
-        hub = HubTape(bus, config.nats, tape, reader.epochs, take, self.clock, get_log("hub"))
+        hub = HubTape(bus, self.config.nats, tape, reader.epochs, take, self.clock, get_log("hub"))
         context.components.append(hub)
         context.collectors.append(hub)
         context.not_ready = lambda: [
             hub.last_error or f"catching up with the hub, at record {tape.next_sequence}"
         ]
-        is_empty = tape.next_sequence == tape.oldest_sequence
-        if not await self._follow(hub, symbols, tape_is_empty=is_empty):
-            return
-        rest = HubRest(bus, config.nats.node, self.clock)
-        adoption = Adoption(rest, series, tape, self._log)
-        if await asyncio.to_thread(adoption.is_needed):
-            context.not_ready = lambda: [adoption.last_error or "taking over the hub's state"]
-            await adoption.run()
-        async with parts.copying:
-            restored = await asyncio.to_thread(parts.restore)
-            self._log.info("restored", how=restored.how, records=restored.records)
-            feed.attach_kernels()
-            feed.v2.ahead_max = AHEAD_ROWS_MAX
-            context.derived, context.series, context.gaps = parts.derived, parts.sink, parts.gaps
-            context.components += [parts.sink, parts.gaps]
-            context.collectors += [parts.intake, parts.sink, parts.gaps]
-            parts.intake.on_stall.append(lambda stalled: self._note_refusal(parts.intake.stalled))
-            parts.start(self._fail)
-        self._learn_history(context, rest, series, parts, symbols)
-        await self._start_settlements(context)
-        context.not_ready = None
-        memory.give_back()
+        return hub
 
     def _learn_history(
         self,

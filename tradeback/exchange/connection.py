@@ -14,12 +14,12 @@ import picows
 
 from tradeback.exchange import fallback
 from tradeback.exchange.fragments import Fragments
-from tradeback.exchange.held import CLOSED, words_of
+from tradeback.exchange.held import CLOSED, dial, words_of
 from tradeback.exchange.intake import Intake
 from tradeback.exchange.line_counts import LineCounts
 from tradeback.exchange.requests import Requests, is_answer
 from tradeback.exchange.socket_reader import SocketReader
-from tradeback.exchange.streams import LinePlan, stream_address, stream_name
+from tradeback.exchange.streams import LinePlan, stream_name
 from tradeback.ingest.context import ALL_TO_SIDE
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
@@ -148,17 +148,9 @@ class Connection:
         return [stream_name(symbol, self.plan.stream) for symbol in symbols]
 
     async def passed(self) -> bool:
-        """Until everything the exchange had queued for this connection has come: it answers in order.
-
-        False when it does not answer, or the connection ends.
-        """
-        if self._requests is None or self.ended is not None:
-            return False
-        try:
-            await self._requests.round_trip(self._pauses)
-        except ExchangeError:
-            return False
-        return True
+        """Until everything the exchange had queued for this connection has come; False when it ends."""
+        requests = self._requests
+        return requests is not None and self.ended is None and await requests.passed(self._pauses)
 
     def close(self, *, politely: bool = False) -> None:
         """End it. Nothing that still comes is taken; calling it again does nothing."""
@@ -176,19 +168,9 @@ class Connection:
         self.transport = self.reader = self._requests = None
 
     async def _connect(self) -> None:
-        timeout_s = self._config.connect_timeout_s
         handshake = _Handshake(self)
         try:
-            async with asyncio.timeout(timeout_s):
-                await picows.ws_connect(
-                    lambda: handshake,
-                    stream_address(self._endpoint),
-                    enable_auto_ping=False,
-                    enable_auto_pong=False,
-                    websocket_handshake_timeout=timeout_s,
-                    read_buffer_init_size=2048,
-                    extra_headers={"User-Agent": "tradeback"},
-                )
+            await dial(handshake, self._endpoint, self._config, read_buffer_init_size=2048)
         except BaseException:
             handshake.connection = None
             raise

@@ -1,9 +1,12 @@
-"""A connection to the exchange as whoever keeps it sees it, and how one ends."""
+"""A connection to the exchange: how it begins, how whoever keeps it sees it, and how it ends."""
 
+import asyncio
 from typing import Protocol
 
 import picows
 
+from tradeback.exchange.streams import stream_address
+from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import ExchangeError
 
 CLOSED = "the exchange closed the connection"
@@ -54,6 +57,23 @@ class Silence:
             self._heard, self._heard_ns = heard, now_ns
             return False
         return now_ns - self._heard_ns >= self._most_ns
+
+
+async def dial(listener: picows.WSListener, endpoint: str, config: ExchangeConfig, **buffers: int) -> None:
+    """Connect `listener`, within `exchange.connect_timeout`. Raises one of LOST.
+
+    Pings are the listener's business.
+    """
+    async with asyncio.timeout(config.connect_timeout_s):
+        await picows.ws_connect(
+            lambda: listener,
+            stream_address(endpoint),
+            enable_auto_ping=False,
+            enable_auto_pong=False,
+            websocket_handshake_timeout=config.connect_timeout_s,
+            extra_headers={"User-Agent": "tradeback"},
+            **buffers,
+        )
 
 
 def words_of(error: BaseException) -> str:

@@ -68,6 +68,17 @@ class Requests:
         message = b'{"method":"GET_PROPERTY","params":["combined"],"id":%d}' % number
         await self._answered([await self._ask(number, message)], pauses)
 
+    async def passed(self, pauses: Callable[[], tuple[bool, int]]) -> bool:
+        """Until everything the exchange had queued on this connection has come: it answers in order. False
+        when it does not answer, or the connection ends."""
+        if self._ended is not None:
+            return False
+        try:
+            await self.round_trip(pauses)
+        except ExchangeError:
+            return False
+        return True
+
     def take_turn(self) -> float:
         """Seconds until one more message may leave, a pong; its place is taken by that."""
         return self._pace.take(self._clock.steady_ns())

@@ -6,7 +6,6 @@ do when it ends, grows old or goes silent is decided by the line that owns it; d
 two, and both record.
 """
 
-import asyncio
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,9 +13,9 @@ import orjson
 import picows
 
 from tradeback.exchange.fragments import Fragments
-from tradeback.exchange.held import CLOSED
+from tradeback.exchange.held import CLOSED, dial
 from tradeback.exchange.requests import Requests, is_answer
-from tradeback.exchange.streams import LinePlan, stream_address, stream_name
+from tradeback.exchange.streams import LinePlan, stream_name
 from tradeback.model.clock import Clock
 from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import ExchangeError
@@ -127,18 +126,10 @@ class Connection:
 
     async def open(self) -> None:
         """Connect and subscribe. Raises one of `held.LOST`."""
-        timeout_s = self._config.connect_timeout_s
-        async with asyncio.timeout(timeout_s):
-            await picows.ws_connect(
-                lambda: self._listener,
-                stream_address(self._endpoint),
-                enable_auto_ping=False,
-                enable_auto_pong=False,
-                websocket_handshake_timeout=timeout_s,
-                read_buffer_init_size=READ_BUFFER_BYTES,
-                max_frame_size=READ_BUFFER_BYTES_MAX,
-                extra_headers={"User-Agent": "tradeback"},
-            )
+        await dial(
+            self._listener, self._endpoint, self._config,
+            read_buffer_init_size=READ_BUFFER_BYTES, max_frame_size=READ_BUFFER_BYTES_MAX,
+        )  # fmt: skip
         if self._requests is None or self.ended is not None:
             raise ExchangeError(self.ended or "the exchange closed the connection during the handshake")
         self.has_asked = True
@@ -153,17 +144,9 @@ class Connection:
         self._requests = Requests(partial(transport.send, picows.WSMsgType.TEXT), self._clock)
 
     async def passed(self) -> bool:
-        """Until everything the exchange had queued for this connection has come: it answers in order.
-
-        False when it does not answer, or the connection ends.
-        """
-        if self._requests is None or self.ended is not None:
-            return False
-        try:
-            await self._requests.round_trip(_never_pauses)
-        except ExchangeError:
-            return False
-        return True
+        """Until everything the exchange had queued for this connection has come; False when it ends."""
+        requests = self._requests
+        return requests is not None and self.ended is None and await requests.passed(_never_pauses)
 
     def close(self, *, politely: bool = False) -> None:
         """End it. Nothing that still comes is taken; calling it again does nothing."""
