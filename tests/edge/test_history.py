@@ -1,7 +1,10 @@
 """edge/history: the hub in the place of an exchange, and its derived state."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +14,11 @@ from tests.servers.kinds import NatsServer
 from tests.sinks.drain_world import SystemTime
 from tests.sinks.nats_world import SYMBOLS, connected
 from tradeback.derive import seeds
-from tradeback.derive.layout import EXCHANGE, RESOLUTIONS
+from tradeback.derive.layout import EXCHANGE, RESOLUTIONS, Bars, empty_bars
 from tradeback.edge import history as history_module
 from tradeback.edge.history import Adoption, EdgeHistory, HubRest
 from tradeback.model.errors import ExchangeError
-from tradeback.model.symbols import SymbolTable
+from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.log import get_log
 from tradeback.stores.ports import Position
 from tradeback.stores.series_sqlite import SeriesSqlite
@@ -83,6 +86,46 @@ async def test_bars_of_the_hub_are_klines(
         held = mine.closed(symbol.id, RESOLUTIONS.index("1m"), 0, 1 << 40, 1_000).rows
         assert held["close"].tolist() == [2.0] * 50
         mine.close()
+
+
+async def test_a_symbol_that_comes_late_gets_its_bars_as_soon_as_the_hub_has_them(
+    hub: Hub, series: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub knows nothing of it at first, for it learns the past of the symbol only now itself."""
+    monkeypatch.setattr(history_module, "LATE_S", (0.0, 0.05, 0.1, 0.2))
+    symbol, idle = SYMBOLS[0], replace(SYMBOLS[1], is_active=False)
+    mine = SeriesSqlite(tmp_path / "mine.sqlite")
+    minute = RESOLUTIONS.index("1m")
+    async with connected(hub.config.nats) as bus:
+        rest, asked = HubRest(bus, hub.node, SystemTime()), []
+        klines = rest.klines
+
+        async def noting(which: Symbol, interval: str, **more: Any) -> Bars:
+            asked.append(which.id)
+            return await klines(which, interval, **more)
+
+        monkeypatch.setattr(rest, "klines", noting)
+        table = SymbolTable.of(SYMBOLS)
+        history = EdgeHistory(rest, mine, table, SystemTime(), get_log("history"))
+        running = asyncio.create_task(history.run_late())
+        history.learn([symbol, idle])
+        async with asyncio.timeout(30):
+            while len(asked) < len(RESOLUTIONS):
+                await asyncio.sleep(0.005)
+        assert not len(mine.closed(symbol.id, minute, 0, 1 << 40, 10).rows)
+        bars = empty_bars(2)
+        bars["slot_us"], bars["trade_count"], bars["resolution"] = [60_000_000, 120_000_000], 3, minute
+        bars["symbol_id"], bars["flags"], bars["volume"] = symbol.id, EXCHANGE, 100
+        series.store.put_history(bars)
+        async with asyncio.timeout(30):
+            while len(asked) < 4 * len(RESOLUTIONS):
+                await asyncio.sleep(0.005)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert set(asked) == {symbol.id}, "nobody follows the other one"
+        held = mine.closed(symbol.id, minute, 0, 1 << 40, 10).rows
+        assert held["slot_us"].tolist() == [60_000_000, 120_000_000]
+    mine.close()
 
 
 async def test_a_hub_that_is_away_is_an_exchange_that_is(hub: Hub) -> None:

@@ -67,11 +67,13 @@ async def test_an_engine_whose_servers_all_refuse_it(tmp_path: Path, mariadb_ser
                 await until(lambda: waits_for(engine, REMEDIES["store:registry"]), "the reason", WITHIN_S)
                 mariadb_server.sql(f"ALTER USER {name} IDENTIFIED BY '{WRONG}'")
                 await engine.ready()
-                wrong = {key: remedy for key, remedy in REMEDIES.items() if key != "store:registry"}
+                # MySQL is mended; sinks of NATS wait some seconds for the bus, which has said it already.
+                soon = [key for key in REMEDIES if not key.startswith(("store:registry", "sink:nats"))]
+                wrong = {key: REMEDIES[key] for key in soon}
                 said: dict[str, Any] = {}
                 done = await until(lambda: all_say(engine, wrong, said), "remedies", WITHIN_S, strict=False)
                 assert done, said
-                await more(engine, 2_000)
+                await more(engine, 500)
                 ask(redis.port, f"ACL SETUSER engine >{WRONG}\r\n".encode())
                 nats.reload(GUARDED % WRONG)
                 influx.sql(f"SET PASSWORD FOR engine = '{WRONG}'")

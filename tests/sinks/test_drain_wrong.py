@@ -5,6 +5,7 @@ Redis of before 6.2).
 """
 
 import asyncio
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +14,18 @@ import pytest
 
 from tests.servers.fixtures import need
 from tests.servers.kinds import InfluxServer, NatsServer, RedisServer
-from tests.servers.process import ask
+from tests.servers.process import Server, ask
 from tests.sinks import nats_world, redis_world
-from tests.sinks.drain_world import MemoryTape, SystemTime
-from tests.sinks.drain_wrong_world import ConfiguredNats, GuardedInflux, mended, old_redis, start, told
+from tests.sinks.drain_world import MemoryTape, SystemTime, until
+from tests.sinks.drain_wrong_world import (
+    WAIT_S,
+    ConfiguredNats,
+    GuardedInflux,
+    mended,
+    old_redis,
+    start,
+    told,
+)
 from tests.sinks.test_influx import KNOWN, LOG, market, points, wanted
 from tests.stores.influx_shim import shim_before
 from tradeback.model.config import Config, InfluxConfig
@@ -34,8 +43,8 @@ DATABASE = "archive"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a server asks it more often."""
     monkeypatch.setattr(redis_client, "REST_S", 0.02)
-    monkeypatch.setattr(nats_sink, "CONNECT_S", 0.3)
-    monkeypatch.setattr(bus_nats, "BACKOFF_MAX_S", 0.2)
+    monkeypatch.setattr(nats_sink, "CONNECT_S", 0.1)
+    monkeypatch.setattr(bus_nats, "BACKOFF_MAX_S", 0.1)
 
 
 # InfluxDB.
@@ -52,8 +61,10 @@ def guarded(tmp_path: Path) -> Iterator[GuardedInflux]:
 class Influx:
     """A tape, and both drains into one InfluxDB."""
 
-    def __init__(self, folder: Path, url: str, token: str = "", api: str = "v1") -> None:
-        influx = InfluxConfig(url=url, token=token, bucket=DATABASE, api=api)  # type: ignore[arg-type]
+    def __init__(
+        self, folder: Path, url: str, token: str = "", api: str = "v1", timeout_s: float = 10.0
+    ) -> None:
+        influx = InfluxConfig(url=url, token=token, bucket=DATABASE, api=api, timeout_s=timeout_s)  # type: ignore[arg-type]
         self.config = Config(influx=influx, data_dir=str(folder))
         self.tape = MemoryTape()
         self.tape.append(market(700))
@@ -214,6 +225,39 @@ async def test_influx_that_takes_no_more_series(tmp_path: Path, caplog: pytest.L
         assert not world.refused
 
 
+def room(server: Server, size: int) -> None:
+    """No file of the server may be larger than this: for it, the disk is full."""
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def roomy(server: Server) -> None:
+    """Start it anew, with room. Killed: without room it takes its time to end."""
+    server.kill()
+    server.start()
+
+
+async def short_of_disk(drain: Drain) -> None:
+    """A server may say so, or fall silent: the words lead to the disk in either case."""
+    await until(
+        lambda: drain.health().state == "down" and "disk" in (drain.health().last_error or ""), WAIT_S
+    )
+
+
+async def test_influx_whose_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    need(InfluxServer)
+    server = InfluxServer(tmp_path / "influx")
+    with server, closing(Influx(tmp_path, server.url, timeout_s=1.0)) as world:
+        room(server, 50_000)
+        world.tape.append(market(15_000, seed=3)[700:])
+        start([world.trades])
+        await short_of_disk(world.trades)
+        await asyncio.to_thread(roomy, server)
+        await mended([world.trades], world.end, caplog)
+        await world.trades.stop()
+        assert points(server, world.config) == wanted(world.tape)
+        assert not world.refused
+
+
 # Redis.
 
 ACL = f"ACL SETUSER writer on >{PASSWORD} ~* &* "
@@ -279,10 +323,6 @@ NATS = [
     (
         DENY % (PASSWORD, 'publish: { deny: ["tradeback.ticks.>", "tradeback.price.>"] }'),
         PASSWORD, "grant it publish on tradeback.>", ALL % PASSWORD,
-    ),
-    (
-        DENY % (PASSWORD, 'publish: { allow: ["tradeback.>"] }'),
-        PASSWORD, "does not permit this user", ALL % PASSWORD,
     ),
     (
         DENY % (PASSWORD, 'subscribe: { deny: ["_INBOX.>"] }'),
@@ -364,3 +404,20 @@ async def test_nats_with_too_many_connections(tmp_path: Path, caplog: pytest.Log
             server.reload("max_connections: 100\njetstream: {}\n")
             await mended([drain], tape.next_sequence - 1, caplog)
             await drain.stop()
+
+
+async def test_nats_whose_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    need(NatsServer)
+    small = ConfiguredNats(tmp_path / "nats", "jetstream: {}\n")
+    with small as server, nats_world.open_tape(tmp_path) as tape:
+        config = nats_world.config_of(tmp_path, server.url, nats_world.node_name(), timeout_s=0.5)
+        drain = nats_world.drains_of(config)["nats:ticks"]
+        room(server, 50_000)
+        for seed in range(20):
+            tape.append(nats_world.rows_of(700, seed))
+        start([drain])
+        await short_of_disk(drain)
+        await asyncio.to_thread(roomy, server)
+        await mended([drain], tape.next_sequence - 1, caplog)
+        await drain.stop()
+        nats_world.check_exactly_once(await nats_world.stretches(config.nats), tape)

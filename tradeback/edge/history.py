@@ -24,7 +24,8 @@ from tradeback.model.errors import ExchangeError, StoreError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
-from tradeback.stores.ports import Bus, Position
+from tradeback.stores.ports import Position
+from tradeback.stores.ports_bus import Bus
 from tradeback.stores.series_sqlite import SeriesSqlite
 from tradeback.tape.writer import Tape
 
@@ -32,7 +33,7 @@ ASK_S = 5.0
 HISTORY_BARS = 1_000
 AGAIN_S = (10.0, 60.0)
 """Pauses before the hub is asked once more for all of them."""
-LATE_S = (0.0, 3.0, 10.0, 60.0)
+LATE_S = (0.0, 1.0, 3.0, 10.0, 60.0)
 """When after a symbol came the hub is asked for its bars."""
 STORE_ROWS = 100
 """Bars given to the store at a time: more would hold the interpreter's lock too long."""
