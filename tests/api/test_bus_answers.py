@@ -25,7 +25,7 @@ from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
 from tradeback.stores.bus import open_bus
 from tradeback.stores.bus_nats import NatsBus
-from tradeback.stores.ports import Bus
+from tradeback.stores.ports_bus import Bus
 
 LOG = logging.getLogger("tests.answers")
 BTC = Symbol(1, "BTCUSDT", "BTC", "USDT", tick_size="0.01", step_size="0.00001")

@@ -14,7 +14,7 @@ from tradeback.model.errors import StartupError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.log import get_log
 from tradeback.stores.bus_local import LocalBus
-from tradeback.stores.ports import Message
+from tradeback.stores.ports_bus import Message
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 BTC = Symbol(1, "BTCUSDT", "BTC", "USDT", tick_size="0.01", step_size="0.001", min_notional="5")

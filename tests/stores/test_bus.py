@@ -15,7 +15,7 @@ from tradeback.model.errors import StartupError
 from tradeback.stores import bus as opening
 from tradeback.stores.bus_local import LocalBus
 from tradeback.stores.bus_subjects import PAYLOAD_BYTES_MAX, check_subject, matches
-from tradeback.stores.ports import Bus, Message, NoAnswer
+from tradeback.stores.ports_bus import Bus, Message, NoAnswer
 
 LOG = logging.getLogger("tests.bus")
 WAIT_S = 30.0

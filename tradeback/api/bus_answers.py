@@ -36,7 +36,8 @@ from tradeback.model.errors import TradebackError
 from tradeback.model.symbols import SYMBOL_IDS_MAX, Symbol
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
-from tradeback.stores.ports import Bus, Message, Stored, Subscription
+from tradeback.stores.ports import Stored
+from tradeback.stores.ports_bus import Bus, Message, Subscription
 
 QUEUE = "tradeback"
 BARS_MAX = 5_000

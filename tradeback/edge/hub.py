@@ -20,7 +20,7 @@ from tradeback.ops.log import Log
 from tradeback.ops.metrics import Family, unlabelled
 from tradeback.stores.bus_nats import NatsBus
 from tradeback.stores.nats_stream import READS_MAX, StreamState, TapeStream
-from tradeback.stores.ports import Message
+from tradeback.stores.ports_bus import Message
 from tradeback.tape.follow import Place
 from tradeback.wire.v2_exact import ExactCodec, Stretch, position_of
 from tradeback.wire.v2_frame import WireError

@@ -12,7 +12,7 @@ from tradeback.model.errors import StartupError, StoreError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import Log
-from tradeback.stores.ports import Bus
+from tradeback.stores.ports_bus import Bus
 from tradeback.stores.registry_sqlite import RegistrySqlite
 
 ASK_S = 3.0

@@ -1,7 +1,7 @@
 """A connection to the exchange: how it begins, how whoever keeps it sees it, and how it ends."""
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 import picows
 
@@ -59,7 +59,7 @@ class Silence:
         return now_ns - self._heard_ns >= self._most_ns
 
 
-async def dial(listener: picows.WSListener, endpoint: str, config: ExchangeConfig, **buffers: int) -> None:
+async def dial(listener: picows.WSListener, endpoint: str, config: ExchangeConfig, **buffers: Any) -> None:
     """Connect `listener`, within `exchange.connect_timeout`. Raises one of LOST.
 
     Pings are the listener's business.

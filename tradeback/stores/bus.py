@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tradeback.model.config import Config, NatsConfig
 from tradeback.model.errors import StartupError
 from tradeback.stores.bus_local import LocalBus
-from tradeback.stores.ports import Bus
+from tradeback.stores.ports_bus import Bus
 
 if TYPE_CHECKING:
     from tradeback.stores.bus_nats import NatsBus

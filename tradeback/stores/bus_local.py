@@ -7,13 +7,13 @@ from contextlib import suppress
 from tradeback.ops.health import ComponentHealth
 from tradeback.stores.bus_readers import Answering, Calls
 from tradeback.stores.bus_subjects import check_payload, check_subject, matches
-from tradeback.stores.ports import Answerer, Handler, Message, NoAnswer
+from tradeback.stores.ports_bus import Answerer, Handler, Message, NoAnswer
 
 _Reply = asyncio.Future[bytes]
 
 
 class LocalSubscription:
-    """See `ports.Subscription`."""
+    """See `ports_bus.Subscription`."""
 
     def __init__(self, bus: "LocalBus", pattern: str, queue: str, pending_max: int, handler: Handler) -> None:
         self.pattern, self.queue = pattern, queue
@@ -75,7 +75,7 @@ async def _nothing(message: Message) -> None:
 
 
 class LocalBus:
-    """See `ports.Bus`. One loop."""
+    """See `ports_bus.Bus`. One loop."""
 
     def __init__(self, log: logging.Logger) -> None:
         self.calls = Calls(log)

@@ -26,7 +26,7 @@ from tradeback.ops.troubles import Troubles
 from tradeback.stores.bus_denied import Denials, last_words
 from tradeback.stores.bus_readers import Answering, Calls
 from tradeback.stores.bus_subjects import check_payload, check_subject
-from tradeback.stores.ports import Answerer, Handler, Message, NoAnswer
+from tradeback.stores.ports_bus import Answerer, Handler, Message, NoAnswer
 
 CONNECT_S = 5.0
 """Longest attempt to connect, over all servers of the url."""
@@ -48,7 +48,7 @@ Prepare = Callable[["NatsBus", Any], Awaitable[None]]
 
 
 class NatsSubscription:
-    """See `ports.Subscription`. Lives over connections."""
+    """See `ports_bus.Subscription`. Lives over connections."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class NatsSubscription:
 
 
 class NatsBus:
-    """See `ports.Bus`. One loop.
+    """See `ports_bus.Bus`. One loop.
 
     `connected` is set while there is a connection. `on_connect`: called after each connect, when the readers
     are subscribed.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from tradeback.stores.ports import Answerer, Handler, Message
+from tradeback.stores.ports_bus import Answerer, Handler, Message
 
 ANSWERS_MAX = 64
 """Requests of one subscription that are being answered at once; further ones wait."""
