@@ -38,8 +38,9 @@ def _run(setup: Setup) -> None:
 
 async def _until_told(setup: Setup) -> None:
     """Play the role until a signal or the supervisor's end. An error is told to the supervisor, too."""
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import stop_signals
     from tradeback.ops import log
+    from tradeback.ops.race import race
     from tradeback.processes.member import Control
 
     stopping = stop_signals()

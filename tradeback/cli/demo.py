@@ -101,14 +101,15 @@ def demo(symbols: int, rate: float, port: int | None, data_dir: str | None, dura
 
 async def _demo(choice: Choice) -> None:
     """All of it, until Ctrl-C, SIGTERM, the duration, or the end of a child (ChildFailed)."""
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import stop_signals
+    from tradeback.ops.race import race
 
     await race(_run(choice), stop_signals().wait())
 
 
 async def _run(choice: Choice) -> None:
     """Children, then the show; the first of them that ends decides."""
-    from tradeback.cli.race import race
+    from tradeback.ops.race import race
 
     async with AsyncExitStack() as running:
         data_dir = choice.data_dir or running.enter_context(
@@ -186,8 +187,8 @@ async def _show(choice: Choice, url: str) -> None:
     import aiohttp
 
     from tradeback.cli.board import Board, greeting
-    from tradeback.cli.race import race
     from tradeback.client import connect
+    from tradeback.ops.race import race
 
     board = Board()
     limit = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)

@@ -1,12 +1,11 @@
-"""Several things at once, until the first of them ends; and what is said meanwhile."""
+"""What ends a command from outside, and what is said meanwhile."""
 
 import asyncio
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 APART_S = 0.5
 """A second signal that comes sooner is the first one on another way: from the terminal, and from a parent."""
@@ -18,23 +17,6 @@ def show_progress(line: str) -> None:
     """Say how far a start is."""
     sys.stderr.write(f"{PROGRESS_PREFIX}{line}\n")
     sys.stderr.flush()
-
-
-async def race(*works: Coroutine[Any, Any, Any]) -> int:
-    """Run all; when one ends, cancel the others and wait for them. Index of the one that ended first.
-
-    Its error, if it ended with one, is raised.
-    """
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    index = next(index for index, task in enumerate(tasks) if task in done)
-    tasks[index].result()
-    return index
 
 
 def stop_signals(again: Callable[[int], None] | None = None) -> asyncio.Event:

@@ -131,9 +131,10 @@ def _record(config: "Config", order: "Order", duration_s: float | None) -> int:
 
 
 async def _run(config: "Config", order: "Order", duration_s: float | None) -> int:
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import stop_signals
     from tradeback.ops.clock import SystemClock
     from tradeback.ops.log import get_log
+    from tradeback.ops.race import race
     from tradeback.recording.recorder import Recorder
 
     recorder = Recorder(order, config.exchange, SystemClock(), get_log("record"))

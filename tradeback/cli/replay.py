@@ -158,7 +158,8 @@ def _ns(moment_us: int | None) -> int | None:
 
 
 async def _serve(config: Any, play: "Play", options: dict[str, Any]) -> None:
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import stop_signals
+    from tradeback.ops.race import race
     from tradeback.replay import ReplayEngine
 
     engine = ReplayEngine(config, play, speed=options["speed"], keep_times=options["keep_times"])

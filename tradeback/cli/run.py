@@ -71,8 +71,9 @@ async def _supervise(family: "Family", announce: bool) -> int:
     import asyncio
     import signal
 
-    from tradeback.cli.race import end_at_once, race, stop_signals
+    from tradeback.cli.race import end_at_once, stop_signals
     from tradeback.ops.log import follow_levels, get_log
+    from tradeback.ops.race import race
     from tradeback.supervisor import Supervisor
 
     def at_once(number: int) -> None:
@@ -105,10 +106,11 @@ def _run_alone(config: "Config", announce: bool) -> int:
 
 async def _serve(config: "Config", announce: bool) -> None:
     """Start, announce, wait for a signal or the engine's own end, stop. The engine's errors pass through."""
-    from tradeback.cli.race import end_at_once, race, show_progress, stop_signals
+    from tradeback.cli.race import end_at_once, show_progress, stop_signals
     from tradeback.engine import Engine
     from tradeback.ops.clock import SystemClock
     from tradeback.ops.log import follow_levels
+    from tradeback.ops.race import race
 
     engine = Engine(config, SystemClock())
     engine.progress = show_progress

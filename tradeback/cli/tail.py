@@ -121,7 +121,8 @@ class Lines:
 
 async def _run(choice: Choice, login: Login) -> int:
     """Print until `count` lines are out. Exit code 2 when no symbol is known to the engine."""
-    from tradeback.cli.race import race, stop_signals
+    from tradeback.cli.race import stop_signals
+    from tradeback.ops.race import race
 
     if choice.live or login.name:
         # What is held, a session and the screen, is to be given back; also when the window is closed.
@@ -205,8 +206,8 @@ async def _print_all(feed: "Feed", lines: Lines, facts: "Facts | None") -> None:
 
 async def _print_both(feed: "Feed", lines: Lines, facts: "Facts", url: str, token: str) -> None:
     """Lines, and the facts once a second."""
-    from tradeback.cli.race import race
     from tradeback.cli.tail_poll import EVERY_S, now_ms, polling
+    from tradeback.ops.race import race
 
     async def print_facts() -> None:
         import orjson

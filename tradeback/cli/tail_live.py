@@ -10,10 +10,10 @@ from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from tradeback.cli.pinned import Pinned
-from tradeback.cli.race import race
 from tradeback.cli.tail_facts import Facts
 from tradeback.cli.tail_poll import now_ms
 from tradeback.cli.tail_screen import plain, screen
+from tradeback.ops.race import race
 
 if TYPE_CHECKING:
     from tradeback.cli.tail import Lines

@@ -11,6 +11,7 @@ from tradeback.edge.engine import Edge, prepare
 from tradeback.edge.turn import Turn
 from tradeback.model.config import Config
 from tradeback.ops.clock import SystemClock
+from tradeback.ops.race import race
 
 
 async def serve(
@@ -44,17 +45,7 @@ async def serve(
 
 async def _until(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bool:
     """Until `work` has ended (True; its error is raised) or `stopping` is set."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if tasks[0] not in done:
-        return False
-    tasks[0].result()
-    return True
+    return await race(work, stopping.wait()) == 0
 
 
 def _on_port(config: Config, url: str) -> Config:

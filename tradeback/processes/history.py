@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiofastnet
 from aiohttp import web
 
 from tradeback.api.bars import BarReader
@@ -32,6 +31,7 @@ from tradeback.model.errors import TradebackError
 from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.clock import SystemClock
 from tradeback.ops.limits import open_files
+from tradeback.processes.accepted import transport_of
 from tradeback.processes.link import Link, Message
 from tradeback.processes.shuttle import Shuttle
 
@@ -155,15 +155,8 @@ class HistoryServer:
         assert self._runner is not None
         assert self._runner.server is not None
         make: Any = self._runner.server
-        try:
-            sock.setblocking(False)
-            transport, _ = await aiofastnet.connect_accepted_socket(
-                asyncio.get_running_loop(), asyncio.Protocol, sock
-            )
-        except OSError:
-            sock.close()  # it has gone in the meantime
-            return
-        if transport.is_closing():
+        transport = await transport_of(sock)
+        if transport is None:
             return
         shuttle = Shuttle(make(), go_back, self._context.config.server.read_timeout_s)
         transport.set_protocol(shuttle)

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiofastnet
 import msgspec
 
 from tradeback.derive.row_kernel import apply_rows
@@ -29,6 +28,7 @@ from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import Log
 from tradeback.ops.runtime import Runtime
 from tradeback.path.follower import Follower
+from tradeback.processes.accepted import transport_of
 from tradeback.processes.link import Link, Listener, Message
 from tradeback.processes.member import Reporter, symbols_of
 from tradeback.processes.page import SharedPage
@@ -225,15 +225,8 @@ class Worker:
 
     async def _take(self, sock: socket.socket, data: bytes, admission: Admission) -> None:
         """Serve the connection on which `data` has been read by the engine, for whom that let in."""
-        try:
-            sock.setblocking(False)
-            transport, _ = await aiofastnet.connect_accepted_socket(
-                asyncio.get_running_loop(), asyncio.Protocol, sock
-            )
-        except OSError:
-            sock.close()  # it has gone in the meantime
-            return
-        if not transport.is_closing():
+        transport = await transport_of(sock)
+        if transport is not None:
             become_websocket(transport, partial(self.feed.accept, admission=admission), data)
 
 
