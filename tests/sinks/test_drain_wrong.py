@@ -246,7 +246,7 @@ async def short_of_disk(drain: Drain) -> None:
 async def test_influx_whose_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     need(InfluxServer)
     server = InfluxServer(tmp_path / "influx")
-    with server, closing(Influx(tmp_path, server.url, timeout_s=1.0)) as world:
+    with server, closing(Influx(tmp_path, server.url, timeout_s=0.4)) as world:
         room(server, 50_000)
         world.tape.append(market(15_000, seed=3)[700:])
         start([world.trades])
@@ -341,7 +341,7 @@ async def test_nats_credentials_rights_and_limits(
     who = password if "token:" in wrong else f"engine:{password}"
     with ConfiguredNats(tmp_path / "nats", wrong) as server, nats_world.open_tape(tmp_path) as tape:
         url = server.url.replace("//", f"//{who}@")
-        config = nats_world.config_of(tmp_path, url, nats_world.node_name(), timeout_s=0.5)
+        config = nats_world.config_of(tmp_path, url, nats_world.node_name(), timeout_s=0.3)
         drain = nats_world.drains_of(config)["nats:ticks"]
         tape.append(nats_world.rows_of(700))
         start([drain])
@@ -356,7 +356,7 @@ async def test_nats_credentials_rights_and_limits(
 async def test_nats_without_jetstream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     need(NatsServer)
     with ConfiguredNats(tmp_path / "nats", "") as server, nats_world.open_tape(tmp_path) as tape:
-        config = nats_world.config_of(tmp_path, server.url, nats_world.node_name(), timeout_s=0.5)
+        config = nats_world.config_of(tmp_path, server.url, nats_world.node_name(), timeout_s=0.3)
         drain = nats_world.drains_of(config)["nats:ticks"]
         tape.append(nats_world.rows_of(700))
         start([drain])
@@ -410,7 +410,7 @@ async def test_nats_whose_disk_is_full(tmp_path: Path, caplog: pytest.LogCapture
     need(NatsServer)
     small = ConfiguredNats(tmp_path / "nats", "jetstream: {}\n")
     with small as server, nats_world.open_tape(tmp_path) as tape:
-        config = nats_world.config_of(tmp_path, server.url, nats_world.node_name(), timeout_s=0.5)
+        config = nats_world.config_of(tmp_path, server.url, nats_world.node_name(), timeout_s=0.3)
         drain = nats_world.drains_of(config)["nats:ticks"]
         room(server, 50_000)
         for seed in range(20):
