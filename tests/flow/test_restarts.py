@@ -131,6 +131,10 @@ async def last_run(data_dir: Path, market: Process, known: Known) -> None:
         watcher = await Watcher.subscribe(engine.feed_url)
         await engine.history_complete()
         await watcher.saw(watcher.count + ENTRIES_MAX)
+        await until(lambda: all_repaired(engine), "what was missed between the runs", 60)
+        for name in known.ids:
+            ids = await ticks_of(engine, name)
+            assert ids == list(range(ids[0], ids[-1] + 1)), f"{name}: /ticks lacks trades, or has some twice"
         await market.kill()
         await until(lambda: lines_are_down(engine), "lines that have noticed")
         shown = {
@@ -152,6 +156,26 @@ async def last_run(data_dir: Path, market: Process, known: Known) -> None:
             made = replayed_bars(derived, drained, symbol, index)
             assert shown[name, resolution] == (max(made), made[max(made)]), f"{name} {resolution}"
     assert int((known.rows["kind"] == TRADE).sum()) > ENTRIES_MAX
+
+
+async def all_repaired(engine: Engine) -> bool:
+    """Is nothing missing any more, of the times without an engine either?"""
+    gaps = (await engine.get("/api/v1/gaps", limit=5_000))["gaps"]
+    states = {gap["state"] for gap in gaps if gap["stream"] == "trade"}
+    assert states <= {"open", "repaired"}, "the exchange has all of them"
+    return states == {"repaired"}
+
+
+async def ticks_of(engine: Engine, symbol: str) -> list[int]:
+    """The ids of all trades, page by page."""
+    ids: list[int] = []
+    query: dict[str, object] = {"limit": 5_000}
+    while True:
+        page = await engine.get(f"/api/v1/symbols/{symbol}/ticks", **query)
+        ids += [tick["id"] for tick in page["ticks"]]
+        if page["next"] is None:
+            return ids
+        query["cursor"] = page["next"]
 
 
 async def lines_are_down(engine: Engine) -> bool:
