@@ -86,6 +86,12 @@ async def kill(engine: Engine, name: str) -> None:
     assert now["last_end"]["how"] == "killed by SIGKILL"
 
 
+async def nothing_is_open(engine: Engine) -> bool:
+    """Has REST brought what was missed?"""
+    gaps = (await engine.get("/api/v1/gaps", limit=5_000))["gaps"]
+    return bool(gaps) and {gap["state"] for gap in gaps} == {"repaired"}
+
+
 def check_seen(watcher: Watcher, rows: Rows, ids: dict[str, int]) -> None:
     """What one connection saw stands on the tape without a hole, each trade once."""
     for name, seen in watcher.by_symbol().items():
@@ -137,6 +143,7 @@ async def test_whoever_is_killed_comes_back_and_nothing_is_lost(tmp_path: Path, 
                 if watcher.closed is None:
                     await watcher.saw(watcher.count + ENTRIES)
         await engine.history_complete()
+        await until(lambda: nothing_is_open(engine), "the repair of what was missed", 60)
         await market.kill()
         shown = await shown_bars(engine)
         began = time.monotonic()
@@ -146,6 +153,9 @@ async def test_whoever_is_killed_comes_back_and_nothing_is_lost(tmp_path: Path, 
             await watcher.end()
     rows = check_tape(tmp_path / "data")
     ids = {name: symbol.id for name, symbol in symbols_of(tmp_path / "data").items()}
+    for name, number in ids.items():
+        trades = trades_of(rows, number)["id"]
+        assert trades.max() - trades.min() + 1 == len(trades), f"{name} lacks trades of the time away"
     for watcher in watchers:
         check_seen(watcher, rows, ids)
     assert compare_with_replay(tmp_path / "data") > 0
