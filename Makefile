@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REAL_TIME := $(VENV)/real-time.log
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 ARGS ?=
@@ -54,8 +55,15 @@ browser: ## The Chromium that the page's tests, pictures and benchmark drive (in
 demo: $(STAMP) ## Simulator, engine, the page and a live table; nothing to configure
 	@$(BIN)/tradeback demo $(ARGS)
 
+# A recording in real time takes two minutes and hardly any CPU: it plays beside the other tests.
 test: $(STAMP) tools servers browser ## The tests (ARGS="-k tape" chooses some)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -m real_time tests/flow > $(REAL_TIME) 2>&1 & beside=$$!; status=0; \
+	$(BIN)/python -m pytest -m "not real_time" || status=$$?; \
+	wait $$beside || status=$$?; echo; echo "beside them, in real time:"; cat $(REAL_TIME); exit $$status
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 flow-full: $(STAMP) ## The real recordings, all of them in real time, through the engine: nine minutes
 	@TRADEBACK_FLOW=full $(BIN)/python -m pytest tests/flow/test_recordings.py $(ARGS)

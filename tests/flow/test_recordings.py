@@ -302,6 +302,7 @@ async def check_prices(show: Show, symbol: str) -> None:
         assert shown["fib_levels"][name] == pytest.approx(float(value), rel=1e-14), name
 
 
+@pytest.mark.real_time
 async def test_at_once_in_real_time_and_at_ten_times_the_speed(files: list[Path], tmp_path: Path) -> None:
     real, least_s = in_real_time(files, tmp_path / "real")
     quick = around_midnight(files, 60, 40, tmp_path / "quick") if HOW == "quick" else files[0].parent
