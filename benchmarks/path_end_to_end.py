@@ -43,6 +43,11 @@ SETTLE_SECONDS = 0.1
 QUIET_LATE_US, QUIET_HELD_UP = 250.0, 3.0
 """The machine is not quiet when the sender wakes up later than this in one of a hundred cases, or when
 what is measured has to wait for its core for more than this share of the time (percent)."""
+COLUMNS = (
+    Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
+    Column("p50_ratio", "p50 / C", 2), Column("p99_ratio", "p99 / C", 2),
+    Column("cpu", "CPU us/trade", 1), Column("late", "late p99 us", 1), Column("held_up", "held up %", 1),
+)  # fmt: skip
 RELAY, SPINNING_RELAY, SPIN = "C relay", "C relay, spinning", "tradeback --spin"
 VARIANTS = (RELAY, SPINNING_RELAY, "tradeback", SPIN)
 
@@ -133,12 +138,7 @@ def run(options: Options) -> Report:
 def _report(runs: _Runs) -> Report:
     report = Report(
         NAME, TITLE,
-        [
-            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
-            Column("p50_ratio", "p50 / C", 2), Column("p99_ratio", "p99 / C", 2),
-            Column("cpu", "CPU us/trade", 1), Column("late", "late p99 us", 1),
-            Column("held_up", "held up %", 1),
-        ],
+        list(COLUMNS),
         wrong=runs.wrong,
     )  # fmt: skip
     for rate, burst in LOADS:

@@ -25,10 +25,11 @@ from benchmarks.harness.kept_frames import Arrived, keep_feed
 from benchmarks.harness.native import Ints, build
 from benchmarks.harness.options import Options
 from benchmarks.harness.receivers import receive_relayed
-from benchmarks.harness.report import Check, Column, Report, Row
+from benchmarks.harness.report import Check, Report, Row
 from benchmarks.harness.stats import best, percentiles_us, ratio
 from benchmarks.harness.trades import symbol_names
 from benchmarks.path_end_to_end import (
+    COLUMNS,
     HISTORY_SECONDS_MAX,
     LOADS,
     RELAY,
@@ -165,12 +166,7 @@ def run(options: Options) -> Report:
 def _report(runs: _Runs) -> Report:
     report = Report(
         NAME, TITLE,
-        [
-            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1),
-            Column("p50_ratio", "p50 / C", 2), Column("p99_ratio", "p99 / C", 2),
-            Column("cpu", "CPU us/trade", 1), Column("late", "late p99 us", 1),
-            Column("held_up", "held up %", 1),
-        ],
+        list(COLUMNS),
         wrong=runs.wrong,
     )  # fmt: skip
     for rate, burst in LOADS:
