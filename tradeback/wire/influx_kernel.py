@@ -23,7 +23,8 @@ from tradeback.kernel.row import EXCHANGE_US, ID, KIND, PRICE, QUANTITY, ROW_BYT
 from tradeback.model.record import QUOTE, TRADE
 from tradeback.wire import influx_layout as at
 
-_WHOLE_MAX = float(1 << 53)
+_DIGITS_MAX = 1e15
+"""Up to fifteen digits no two decimals are the same float64, and scaling one rounds to its own digits."""
 _TRADE, _QUOTE = int(TRADE), int(QUOTE)
 _STATE_BYTES = 8 * at.STATE_WORDS
 _TEXT_BYTES = 8 * at.TEXT_WORDS
@@ -80,18 +81,19 @@ def put_whole(value: Any, out: Any, pairs: Any) -> Any:
 @helper
 def put_decimal(value: Any, out: Any, pairs: Any) -> Any:
     """A finite number as the shortest decimal that reads back the same. Returns the address behind, or 0:
-    it needs more than eight places, or more digits than a float64 holds exactly."""
+    it has more than fifteen digits; or more places than eight, from ten million on five, then two."""
     if value < 0.0:
         store_8(out, _MINUS)
         out += 1
         value = -value
     places, scale, unit = 8, 1e8, 100_000_000
-    scaled = value * scale
-    if not scaled < _WHOLE_MAX:
+    if not value * scale < _DIGITS_MAX:
+        places, scale, unit = 5, 1e5, 100_000
+    if not value * scale < _DIGITS_MAX:
         places, scale, unit = 2, 1e2, 100
-        scaled = value * scale
-        if not scaled < _WHOLE_MAX:
-            return 0
+    scaled = value * scale
+    if not scaled < _DIGITS_MAX:
+        return 0
     mantissa = int(scaled + 0.5)
     if mantissa / scale != value:
         return 0
