@@ -34,7 +34,7 @@ from tradeback.stores.gaps_sqlite import GapQuery, GapsSqlite
 from tradeback.stores.ports import Position
 from tradeback.tape.reader import RecordsGone
 
-STEP_S = 0.1
+STEP_S = 0.2
 FLUSH_S = 1.0
 ROWS_PER_STEP = 4_096
 """A step takes less than 0.1 ms with so many."""

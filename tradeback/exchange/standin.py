@@ -39,7 +39,7 @@ SEARCHES_PER_STEP = 4
 """Each reads the tape for about 10 ms, and the loop has other work."""
 LOOK_BACK_ROWS = 65_536
 """How far before an aggregate its trades are looked for."""
-STEP_S = 0.25
+STEP_S = 0.5
 WAITING_MAX = 1 << 16
 """Aggregates that wait for a repair (20 MB); beyond that the oldest are let go, and counted."""
 JUDGED_AGAIN_PER_STEP = 256
