@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 import threading
 import time
@@ -87,6 +88,11 @@ class RestServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                """In the connection's own thread, which takes what sender and receivers leave of the core."""
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+                super().setup()
 
             def do_GET(self) -> None:
                 status, body = owner.answer(self.path)
