@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from benchmarks.harness import machine
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange, Paced
@@ -34,6 +36,11 @@ HISTORY_SECONDS_MAX = 60.0
 QUIET_HELD_UP = 3.0
 """The machine is not quiet when the engine waits for its core for more than this share of the time
 (percent).
+"""
+LATE_TIMES_MAX = 2.0
+"""Recorder and charts run as SCHED_IDLE, but a kernel without preemption lets them finish each system call,
+and an answer is 240 kB: when the sender wakes up this many times later than calm in one of a hundred cases,
+the receiver does so too, and the ratio is not the engine's.
 """
 FOREVER_S = 4_000_000_000
 CALM, CHARTS = "calm", "with charts"
@@ -86,7 +93,7 @@ class _Feed:
         cpu, held_up, start = machine.cpu_ns(self._pid), machine.held_up_ns(self._pid), time.monotonic_ns()
         self._exchange.begin("paced", plan)
         received = self._receive(plan)
-        self._exchange.end()
+        late = self._exchange.end()
         elapsed_ns = time.monotonic_ns() - start
         self._first += self._count
         self._runs.trades += len(received.latency_ns)
@@ -97,6 +104,7 @@ class _Feed:
         return {
             "p50": p50,
             "p99": p99,
+            "late": float(np.percentile(late, 99)) / 1e3,
             "cpu": (machine.cpu_ns(self._pid) - cpu) / elapsed_ns * 100,
             "held_up": (machine.held_up_ns(self._pid) - held_up) / elapsed_ns * 100,
         }
@@ -156,18 +164,25 @@ def _report(runs: _Runs) -> Report:
             Column("p50", "feed p50 us", 1), Column("p99", "feed p99 us", 1),
             Column("ratio", "p99 / calm", 2),
             Column("h50", "history p50 ms", 2), Column("h99", "history p99 ms", 2),
-            Column("cpu", "engine CPU %", 1), Column("held_up", "held up %", 1),
+            Column("cpu", "engine CPU %", 1), Column("late", "late p99 us", 1),
+            Column("held_up", "held up %", 1),
         ],
         wrong=runs.wrong,
     )  # fmt: skip
     for variant in (CALM, CHARTS):
         report.rows.append(Row(variant, medians(runs.figures[variant])))
-    busy = medians(runs.figures[CHARTS])
-    held_up = max(busy["held_up"], medians(runs.figures[CALM])["held_up"])
+    busy, calm = medians(runs.figures[CHARTS]), medians(runs.figures[CALM])
+    held_up = max(busy["held_up"], calm["held_up"])
     doubt = f"not quiet: core taken by others for {held_up:.1f} %" if held_up > QUIET_HELD_UP else ""
+    shared = ""
+    if busy["late"] > LATE_TIMES_MAX * calm["late"]:
+        shared = (
+            f"the ends' core is shared: the sender itself is late by {busy['late']:,.0f} us, "
+            f"calm by {calm['late']:,.0f}, and the receiver like it"
+        )
     report.checks += [
         Check("history p99 ms", busy["h99"], "<=", 20.0, doubt),
-        Check("feed p99 to the calm run", busy["ratio"], "<=", 1.3, doubt),
+        Check("feed p99 to the calm run", busy["ratio"], "<=", 1.3, doubt or shared),
     ]
     report.notes.append(
         f"{runs.answers:,} answers of {BARS:,} bars, {runs.answer_bytes / max(1, runs.answers) / 1e3:.0f} kB "
