@@ -2,8 +2,8 @@
 
 In each repeat the feed runs calm, then with the charts, then calm again, with the same engine and the same
 subscriber. The ratio is to the better of the two calm runs around it. Then the same is done with a C relay in
-the feed's place, while the same engine answers the same charts: what its tail grows by is the machine's doing,
-and the check is on what the engine's grows by beyond that.
+the feed's place, while the same engine answers the same charts: what its tail grows by is the machine's
+doing, and the check is on what the engine's grows by beyond that.
 
 The engine runs as users have it: with its recorder, which answers for history. That has the core of the ends
 and takes what sender and receiver leave, as it would take another core where there is one. Charts ask
@@ -197,8 +197,8 @@ def _report(runs: _Runs) -> Report:
         ),
     ]
     report.notes.append(
-        "Receiver, sender, charts and recorder share a core, whose kernel does not wake the receiver at once: "
-        "the C relay, which answers for nothing, shows how much of the tail that is."
+        "Receiver, sender, charts and recorder share a core, whose kernel does not wake the receiver at "
+        "once: the C relay, which answers for nothing, shows how much of the tail that is."
     )
     report.notes.append(
         f"{runs.answers:,} answers of {BARS:,} bars, {runs.answer_bytes / max(1, runs.answers) / 1e3:.0f} kB "
