@@ -108,6 +108,19 @@ def test_lines_equal_the_plain_ones(sent: list[tuple[int, int, int, int, int]]) 
             assert found.sums.tolist() == wanted_lags.sums.tolist()
 
 
+@pytest.mark.parametrize("late", [63, 1_024], ids=["fine ring", "coarse ring"])
+def test_empty_places_know_no_winner(late: int) -> None:
+    """Ids of a new symbol have the tag of a place that nobody has written to."""
+    room = Room(NAMES)
+    room.read(frame(QUOTE, late + 1), line=0)
+    room.read(frame(QUOTE, late), line=0)
+    room.read(frame(QUOTE, late), line=1)
+    for line in (0, 1):
+        assert count_of(room, LINE_LOSSES, line, QUOTE) == 1
+        assert count_of(room, LINE_REPEATS, line, QUOTE) == 0
+        assert lag_of(room, line, QUOTE).counts.sum() == 0
+
+
 def test_every_bound_is_inclusive() -> None:
     room = Room(NAMES)
     base = (RECV_NS >> 10) << 10

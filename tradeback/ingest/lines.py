@@ -62,12 +62,13 @@ def _note_loss(context: Any, stream: Any, identifier: Any, which: Any, line: Any
     weight = 1
     winner = load_i64(stream + RING_FINE + 8 * (identifier & _PLACE_MASK))
     tag = ((identifier >> 6) & _TAG_MASK) << 2
-    if (winner ^ tag) & (_TAG_MASK << 2):
+    if winner == 0 or (winner ^ tag) & (_TAG_MASK << 2):
+        # An empty place has the tag of the very first ids.
         weight = 0
         if identifier & _PLACE_MASK == 0:
             winner = load_i64(stream + RING_COARSE + 8 * ((identifier >> 6) & _PLACE_MASK))
             tag = ((identifier >> 12) & _TAG_MASK) << 2
-            if (winner ^ tag) & (_TAG_MASK << 2) == 0:
+            if winner != 0 and (winner ^ tag) & (_TAG_MASK << 2) == 0:
                 weight = RING_IDS
     if weight and winner & _LINE_BITS == line:
         _count(context + 8 * (LINE_REPEATS + which), 1)
