@@ -7,9 +7,9 @@ lines stop reading (the exchange queues meanwhile) until the same append succeed
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tradeback.derive.completeness_gap import unwatched_rows
 from tradeback.ingest import context as words
@@ -123,13 +123,15 @@ class Intake:
         else:
             self._publish(count, self.tape.commit_slowly)
 
-    def reader(self, words: int) -> Callable[[int, int], int]:
-        """What a socket reader calls with every read: (bytes, receive time in ns) -> DONE or LOOK.
+    def reader(self, words: NDArray[np.int64]) -> Callable[[int, int, int], int]:
+        """What a socket reader calls with every read: DONE or LOOK from the address of its memory, the
+        number of bytes and the receive time in ns.
 
-        `words` is the address of its memory (`path.layout`, READER_...). After LOOK, and with `readers`
-        in any case, `finish` is to be called when READER_TAKEN.
+        `words` is that memory (int64[READER_WORDS], `path.layout`). After LOOK, and with `readers` in any
+        case, `finish` is to be called when READER_TAKEN.
         """
-        return partial(self._take, self._path_address, words)
+        words[at.READER_PATH] = self._path_address
+        return self._take
 
     async def flowing(self) -> None:
         """Until the tape takes records; at once when it does."""

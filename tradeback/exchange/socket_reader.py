@@ -70,7 +70,8 @@ class SocketReader(asyncio.BufferedProtocol):
         self._words: Any = memory.data
         self._words[at.READER_LINE] = line
         self._words[at.READER_SAMPLE_IN] = 1
-        self._take = intake.reader(int(memory.ctypes.data))
+        self._address = int(memory.ctypes.data)
+        self._take = intake.reader(memory)
         self._readers = intake.readers
         self.closed = asyncio.Event()
         self._make_arena(READ_BUFFER_BYTES)
@@ -92,7 +93,7 @@ class SocketReader(asyncio.BufferedProtocol):
             arena[:have] = self._arena[:have]
         self._arena = arena
         self._size = size
-        self._view = memoryview(arena.data)[:size]
+        self._view = self._room = memoryview(arena.data)[:size]
         self._base = self._words[at.READER_BASE] = int(arena.ctypes.data)
 
     def _delay_acks(self) -> None:
@@ -107,18 +108,20 @@ class SocketReader(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never empty, because transports take an empty one for the end."""
-        have = self._words[at.READER_HAVE]
-        if not have:
-            return self._view
-        if have == self._size:
-            # Only a transport that does not obey pause_reading comes here.
-            self._make_arena(self._size + READ_BUFFER_BYTES)
-        return self._view[have:]
+        return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have come: one stamp, then everything that is whole is taken."""
-        if self._take(nbytes, self._clock_ns()) or self._readers:
+        if self._take(self._address, nbytes, self._clock_ns()) or self._readers:
             self._look()
+
+    def _find_room(self) -> None:
+        """Where the next bytes go, after Python had something to do with the arena."""
+        have = self._words[at.READER_HAVE]
+        if have == self._size:
+            # Only a transport that does not obey pause_reading comes here.
+            self._make_arena(self._size + READ_BUFFER_BYTES)
+        self._room = self._view[have:]
 
     def resume(self) -> None:
         """The tape takes records again: first what had come before the refusal, then new bytes."""
@@ -131,6 +134,10 @@ class SocketReader(asyncio.BufferedProtocol):
 
         `pulled`: the first call of the intake has been made.
         """
+        self._drain(pulled)
+        self._find_room()
+
+    def _drain(self, pulled: bool) -> None:
         intake = self._intake
         seen = self._seen
         base = position = self._base
@@ -173,7 +180,8 @@ class SocketReader(asyncio.BufferedProtocol):
         if pulled:
             self._intake.finish()
         if self._words[at.READER_HAVE] or not pulled:
-            self.drain(pulled)
+            self._drain(pulled)
+        self._find_room()
 
     def _break(self, close_code: int) -> None:
         if self._owner is not None:

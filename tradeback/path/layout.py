@@ -123,7 +123,9 @@ READER_BLOCKED: Final = 7
 """Not 0: Python is to look first."""
 READER_TAKEN: Final = 8
 """1 when the last call has taken frames, 0 when it left everything to Python."""
-READER_WORDS: Final = 9
+READER_PATH: Final = 9
+"""Address of the path's words."""
+READER_WORDS: Final = 10
 
 DONE: Final = 0
 """Every byte of a read is taken and served."""

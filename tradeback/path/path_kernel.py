@@ -239,14 +239,17 @@ def pump(path: Any, address: Any, end: Any, recv_ns: Any, line: Any) -> Any:
     return _pull(path, address, end, recv_ns, line)
 
 
-@kernel("int64(int64,int64,int64,int64)", keep_lock=True)
-def take(path: Any, reader: Any, n: Any, recv_ns: Any) -> Any:
+@kernel("int64(int64,int64,int64)", keep_lock=True)
+def take(reader: Any, n: Any, recv_ns: Any) -> Any:
     """A socket read brought `n` bytes: take what the arena of `reader` holds now.
 
-    DONE when nothing is left to do. LOOK when Python has to go on, with READER_TAKEN 1 from the results
-    of `pump`, with 0 from the start.
+    DONE when nothing is left to do and the arena was empty before, so that the next read goes where this
+    one went. LOOK when Python has to go on, with READER_TAKEN 1 from the results of `pump`, with 0 from the
+    start.
     """
-    have = load_i64(reader + 8 * at.READER_HAVE) + n
+    path = load_i64(reader + 8 * at.READER_PATH)
+    before = load_i64(reader + 8 * at.READER_HAVE)
+    have = before + n
     store_64(reader + 8 * at.READER_HAVE, have)
     store_64(reader + 8 * at.READER_RECV_NS, recv_ns)
     _add(reader + 8 * at.READER_READS, 1)
@@ -267,4 +270,4 @@ def take(path: Any, reader: Any, n: Any, recv_ns: Any) -> Any:
     if odd | left != 0:
         return at.LOOK
     store_64(reader + 8 * at.READER_HAVE, 0)
-    return at.DONE
+    return at.LOOK if before != 0 else at.DONE
