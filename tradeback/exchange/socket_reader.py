@@ -10,7 +10,6 @@ what it brings must not overtake those records.
 """
 
 import asyncio
-import contextlib
 import socket
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from tradeback.path import layout as at
 SHADOW_READS = 4_096
 """One read in this many has its first frame decoded by the slow path too, and compared."""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+"""Linux has it."""
 _FIRST_BYTE = 0xFF
 _FINAL_TEXT = 0x81
 
@@ -70,6 +70,7 @@ class SocketReader(asyncio.BufferedProtocol):
         self._words: Any = memory.data
         self._words[at.READER_LINE] = line
         self._words[at.READER_SAMPLE_IN] = 1
+        self._find_socket()
         self._address = int(memory.ctypes.data)
         self._take = intake.reader(memory)
         self._readers = intake.readers
@@ -96,15 +97,13 @@ class SocketReader(asyncio.BufferedProtocol):
         self._view = self._room = memoryview(arena.data)[:size]
         self._base = self._words[at.READER_BASE] = int(arena.ctypes.data)
 
-    def _delay_acks(self) -> None:
-        """Let the system acknowledge several segments at once, as for a two-way connection.
-
-        Otherwise most reads send one, before they return: a microsecond. The setting wears off (tcp(7)).
-        """
+    def _find_socket(self) -> None:
+        """Let the kernel acknowledge what was read after it is served, not before the next read returns."""
+        self._words[at.READER_SOCKET] = -1
+        self._words[at.READER_ACK_NOW] = 2
         under = self._transport.get_extra_info("socket")
         if _QUICKACK is not None and under is not None and under.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):  # a connection that is being lost
-                under.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
+            self._words[at.READER_SOCKET] = under.fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never empty, because transports take an empty one for the end."""
@@ -214,7 +213,6 @@ class SocketReader(asyncio.BufferedProtocol):
     def _sample(self) -> None:
         """Decode the first frame of this read once more, so that the line can compare."""
         self._words[at.READER_SAMPLE_IN] = SHADOW_READS
-        self._delay_acks()
         start, stop = self._first_text()
         if not stop or self._owner is None:
             return

@@ -125,7 +125,13 @@ READER_TAKEN: Final = 8
 """1 when the last call has taken frames, 0 when it left everything to Python."""
 READER_PATH: Final = 9
 """Address of the path's words."""
-READER_WORDS: Final = 10
+READER_SOCKET: Final = 10
+"""Descriptor of a TCP socket that acknowledges after each read was served; -1: leave it to the system."""
+READER_ACK_NOW: Final = 11
+"""2, for TCP_QUICKACK: send what is owed, and stay in the mode that delays."""
+READER_ACK_LATER: Final = 12
+"""0, for TCP_QUICKACK."""
+READER_WORDS: Final = 13
 
 DONE: Final = 0
 """Every byte of a read is taken and served."""

@@ -28,6 +28,10 @@ from tradeback.wire import v2_layout as v2
 _send: Any = types.ExternalFunction("send", types.int64(types.int32, types.int64, types.int64, types.int32))
 _write: Any = types.ExternalFunction("write", types.int64(types.int32, types.int64, types.int64))
 _clock: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
+_setsockopt: Any = types.ExternalFunction(
+    "setsockopt", types.int32(types.int32, types.int32, types.int32, types.int64, types.int32)
+)
+_TCP, _QUICKACK = 6, 12  # IPPROTO_TCP, TCP_QUICKACK, Linux
 _FLAGS = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL, Linux
 _REALTIME = 0  # CLOCK_REALTIME
 
@@ -239,6 +243,20 @@ def pump(path: Any, address: Any, end: Any, recv_ns: Any, line: Any) -> Any:
     return _pull(path, address, end, recv_ns, line)
 
 
+@helper
+def _acknowledge(reader: Any) -> None:
+    """Acknowledge now what was read, so that the next read does not do it before it returns.
+
+    For short messages recv(2) sends an acknowledgement each time, or every second time where the mode of
+    two-way connections is on (tcp_cleanup_rbuf in Linux): 0.8 us before anybody has the trade. An even number
+    for TCP_QUICKACK sends it and keeps that mode; it ends when nothing was owed, so it is set again.
+    """
+    socket = load_i64(reader + 8 * at.READER_SOCKET)
+    if socket >= 0:
+        _setsockopt(socket, _TCP, _QUICKACK, reader + 8 * at.READER_ACK_NOW, 4)
+        _setsockopt(socket, _TCP, _QUICKACK, reader + 8 * at.READER_ACK_LATER, 4)
+
+
 @kernel("int64(int64,int64,int64)", keep_lock=True)
 def take(reader: Any, n: Any, recv_ns: Any) -> Any:
     """A socket read brought `n` bytes: take what the arena of `reader` holds now.
@@ -270,4 +288,5 @@ def take(reader: Any, n: Any, recv_ns: Any) -> Any:
     if odd | left != 0:
         return at.LOOK
     store_64(reader + 8 * at.READER_HAVE, 0)
+    _acknowledge(reader)
     return at.LOOK if before != 0 else at.DONE
