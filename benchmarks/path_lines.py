@@ -21,7 +21,7 @@ from benchmarks.harness.broken_exchange import BrokenExchange, Play, Played
 from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Paced
-from benchmarks.harness.kept_frames import Arrived, keep_feed
+from benchmarks.harness.kept_frames import keep_feed
 from benchmarks.harness.native import Ints, build
 from benchmarks.harness.options import Options
 from benchmarks.harness.receivers import receive_relayed
@@ -43,7 +43,6 @@ NAME = "path_lines"
 TITLE = "Exchange socket to subscriber socket, wire v2, one and two lines; one-way latency in us"
 ONE_LINE, TWO_LINES = "tradeback, v2, one line", "tradeback, v2, two lines"
 VARIANTS = (RELAY, ONE_LINE, TWO_LINES)
-ARRIVE_SECONDS_MAX = 10.0
 TARGETS = (("p50", 1.2), ("p99", 1.5))
 
 Receive = Callable[[Paced], tuple[Ints, int, Played]]
@@ -86,24 +85,10 @@ def _engine(
 
             def receive(plan: Paced) -> tuple[Ints, int, Played]:
                 played: Played = exchange.end()  # decoding meanwhile would take the sender's core
-                arrived, deadline = [kept.take()], time.monotonic() + ARRIVE_SECONDS_MAX
-                while sum(len(part.number) for part in arrived) < plan.count and time.monotonic() < deadline:
-                    time.sleep(SETTLE_SECONDS)
-                    arrived.append(kept.take())
-                return *judge(arrived, plan), played
+                judged = kept.receive(plan)
+                return judged.latency_ns, judged.wrong, played
 
             yield engine.pid, receive
-
-
-def judge(arrived: list[Arrived], plan: Paced) -> tuple[Ints, int]:
-    """A run's latencies in ns; how many trades are doubled, strange, or repaired though lines had them."""
-    number = np.concatenate([part.number for part in arrived])
-    latency = np.concatenate([part.arrived_ns - part.stamp_ns for part in arrived])
-    repaired = sum(int(np.count_nonzero(part.repaired)) for part in arrived)
-    mine = (number >= plan.first) & (number < plan.first + plan.count)
-    doubled = int(mine.sum()) - len(np.unique(number[mine]))
-    strange = sum(part.strange for part in arrived) + int((~mine).sum())
-    return latency[mine], doubled + strange + repaired
 
 
 def _measure(

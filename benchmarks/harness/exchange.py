@@ -29,13 +29,18 @@ ROUND_MS_MAX = 5_000
 
 @dataclass(frozen=True)
 class Paced:
-    """One run of the paced sender: trades number first.. at `rate` per second, `burst` per send."""
+    """One run of the paced sender: trades number first.. at `rate` per second, `burst` per send.
+
+    A sender that is late sends what is overdue at once (`catch_up`), or moves its schedule: where others use
+    its core, bursts would be of its making.
+    """
 
     base_ns: int
     rate: float
     first: int
     count: int
     burst: int
+    catch_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class _Exchange:
         def job(sock: socket.socket) -> int:
             sent: int = library().paced_trades(
                 sock.fileno(), self.frames.frames, ctypes.byref(self.frames.layout), plan.base_ns,
-                plan.rate, plan.first, plan.count, plan.burst, address(late),
+                plan.rate, plan.first, plan.count, plan.burst, int(plan.catch_up), address(late),
             )  # fmt: skip
             return sent
 

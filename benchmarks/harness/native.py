@@ -87,7 +87,7 @@ _I, _P, _D = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
 _FD = ctypes.c_int
 _LAYOUT = ctypes.POINTER(Layout)
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
-    "paced_trades": (_I, (_FD, ctypes.c_char_p, _LAYOUT, _I, _D, _I, _I, _I, _P)),
+    "paced_trades": (_I, (_FD, ctypes.c_char_p, _LAYOUT, _I, _D, _I, _I, _I, ctypes.c_int, _P)),
     "relay": (_I, (_FD, _FD, ctypes.c_int)),
     "receive_relayed": (_I, (_FD, _LAYOUT, _I, _I, _I, _P, _P)),
     "receive_v1": (_I, (_FD, _P, _P, _I, _I, _I, _P, _P, _P)),

@@ -5,10 +5,11 @@
 
 #define BUFFER_BYTES (1 << 20)
 
-/* Send `count` trades, numbers first.., `burst` in each send, `rate` per second, on the clock's schedule.
+/* Send `count` trades, numbers first.., `burst` in each send, `rate` per second, on the clock's schedule. What is overdue
+   is sent at once with `catch_up`; else the schedule moves, so that a late sender never makes a burst.
    frames: layout->symbols frames of frame_bytes each. late_ns[i]: how late send i began. Returns trades sent. */
 int64_t paced_trades(int fd, const char *frames, const struct layout *at, int64_t base_ns, double rate, int64_t first,
-                     int64_t count, int64_t burst, int64_t *late_ns) {
+                     int64_t count, int64_t burst, int catch_up, int64_t *late_ns) {
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     char *out = malloc(at->frame_bytes * burst);
     int64_t step = (int64_t)(1e9 * burst / rate), next = now_ns() + 2000000, sent = 0, wake = 0;
@@ -16,6 +17,7 @@ int64_t paced_trades(int fd, const char *frames, const struct layout *at, int64_
         sleep_until(next);
         int64_t began = now_ns(), wall_us = clock_ns(CLOCK_REALTIME) / 1000;
         late_ns[wake++] = began - next;
+        if (!catch_up && began - next > step) next = began;
         int64_t size = count - sent < burst ? count - sent : burst;
         for (int64_t k = 0; k < size; k++) {
             int64_t number = first + sent + k;

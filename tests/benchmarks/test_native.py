@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,28 +20,54 @@ COUNT, BURST = 200, 5
 STAMP_OFFSET = 10**12
 
 
+Paced = Callable[..., list[dict[str, object]]]
+
+
 @pytest.fixture
-def sent(native: ctypes.CDLL) -> list[dict[str, object]]:
+def paced(native: ctypes.CDLL) -> Paced:
     """What `paced_trades` sends, decoded."""
-    frames = trade_frames(symbol_names(3))
-    ours, theirs = socket.socketpair()
-    late = np.zeros(COUNT // BURST + 2, np.int64)
-    base = time.monotonic_ns()
-    with ours, theirs:
-        wire = Wire(theirs)
-        done = native.paced_trades(
-            ours.fileno(),
-            frames.frames,
-            ctypes.byref(frames.layout),
-            base,
-            100_000.0,
-            7,
-            COUNT,
-            BURST,
-            address(late),
-        )
-        assert done == COUNT
-        return [json.loads(wire.frame()[1])["data"] for _ in range(COUNT)]
+
+    def run(count: int, rate: float, burst: int, *, catch_up: bool, wait_s: float) -> list[dict[str, object]]:
+        frames = trade_frames(symbol_names(3))
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        late = np.zeros(count // burst + 2, np.int64)
+        done: list[int] = []
+
+        def send() -> None:
+            number = native.paced_trades(
+                ours.fileno(), frames.frames, ctypes.byref(frames.layout), time.monotonic_ns(), rate, 7,
+                count, burst, int(catch_up), address(late),
+            )  # fmt: skip
+            done.append(number)
+
+        with ours, theirs:
+            wire = Wire(theirs)
+            sender = threading.Thread(target=send)
+            sender.start()
+            time.sleep(wait_s)
+            found = [json.loads(wire.frame()[1])["data"] for _ in range(count)]
+            sender.join()
+        assert done == [count]
+        return found
+
+    return run
+
+
+@pytest.fixture
+def sent(paced: Paced) -> list[dict[str, object]]:
+    """A short run."""
+    return paced(COUNT, 100_000.0, BURST, catch_up=True, wait_s=0.0)
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_a_late_sender_makes_bursts_only_when_it_is_to(paced: Paced, catch_up: bool) -> None:
+    """It is made late by a receiver that does not read for as long as 500 trades take."""
+    trades = paced(600, 10_000.0, 1, catch_up=catch_up, wait_s=0.05)
+    assert [trade["t"] for trade in trades] == [FIRST_ID + number // 3 for number in range(7, 607)]
+    stamps = np.array([round(float(str(trade["q"])) * 1e8) for trade in trades])
+    at_once = int((np.diff(stamps) < 25_000).sum())
+    assert at_once > 200 if catch_up else at_once < 60
 
 
 def test_paced_trades_carry_number_and_time(sent: list[dict[str, object]]) -> None:

@@ -26,7 +26,7 @@ class Kept:
         rows, self.rows = self.rows, []
         columns = np.array(rows, np.int64).reshape(-1, 4).T
         number, arrived, stamp, repaired = (np.ascontiguousarray(column) for column in columns)
-        return Arrived(number, arrived, stamp, repaired != 0, self.strange)
+        return Arrived(number, arrived, arrived, stamp, repaired != 0, self.strange)
 
 
 def played(*lost: int) -> Played:
