@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
+from benchmarks.harness.calm import PACE, to_calm
 from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange, Paced
@@ -57,6 +58,8 @@ class _Runs:
 
     figures: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    unlike: int = 0
+    """Ratios to runs at another pace of the machine."""
     answers: int = 0
     answer_bytes: int = 0
     trades: int = 0
@@ -181,8 +184,11 @@ def _measure(name: str, feed: _Feed, charts: Charts, seconds: float, runs: _Runs
     runs.answer_bytes += asked.answer_bytes
     runs.wrong += asked.wrong
     runs.figures.setdefault(f"{name}, {CALM}", []).extend([before, after])
-    for share in {"p99", "s99"} & busy.keys():
-        busy[f"{share}_ratio"] = ratio(busy[share], min(before[share], after[share]))
+    for p50, p99 in (("p50", "p99"), ("s50", "s99")):
+        if p99 in busy:
+            found, alike = to_calm(busy, before, after, p50=p50, p99=p99)
+            busy[f"{p99}_ratio"] = found
+            runs.unlike += not alike
     busy |= {"h50": h50 / 1e3, "h99": h99 / 1e3}
     runs.figures.setdefault(f"{name}, {CHARTS}", []).append(busy)
 
@@ -271,6 +277,10 @@ def _report(runs: _Runs) -> Report:
     report.notes.append(
         f"{runs.answers:,} answers of {BARS:,} bars, {runs.answer_bytes / max(1, runs.answers) / 1e3:.0f} kB "
         "each; one in ten looked at in full."
+    )
+    report.notes.append(
+        f"{runs.unlike} of the ratios are to runs whose p50 differs by more than {PACE} times, because the "
+        "machine changed its pace."
     )
     report.notes.append(f"{runs.trades:,} trades received, each compared by number, order and price.")
     return report

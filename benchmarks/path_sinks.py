@@ -1,11 +1,13 @@
 """What the feed and the engine's core notice of four servers behind it: all well, hung, killed and restarted.
 
-The engine runs as users have it, with its recorder, which writes to the servers; 10,000 trades a second
-flow. An engine without any server is measured before and (in full size) after each repeat; all ratios are to
-the better of the two. The engine has the first core alone. Recorder and servers have the core of the ends
-and take what sender and receiver leave, as they would take other cores where there are some. The subscriber
-is not woken at once then, so the ratios are of the latency until the engine sends a trade, which v2 frames
-tell.
+The engine runs as users have it, with its recorder, which writes to the servers; 10,000 trades a second flow.
+Each trouble is measured between two runs with all servers well, and its ratio is to the better of the two. An
+engine without any server is measured before and (in full size) after each repeat; the runs with all servers
+well are compared with the better of these.
+
+The engine has the first core alone. Recorder and servers have the core of the ends and take what sender and
+receiver leave, as they would take other cores where there are some. The subscriber is not woken at once then,
+so the ratios are of the latency until the engine sends a trade, which v2 frames tell.
 
 In a phase with trouble it begins before the first trade and lasts half of the phase, so that the other half
 is the restart and the catching up. At the end every store is compared with the tape.
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.harness import machine, sink_servers
+from benchmarks.harness.calm import PACE, to_calm
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange, Paced
 from benchmarks.harness.kept_frames import Judged, KeptFrames, keep_feed
@@ -57,11 +60,11 @@ P99_TARGET, COST_TARGET, GROWTH_MB_MAX = 1.3, 5.0, 64.0
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of trades with something going on."""
+    """A stretch of trades with trouble."""
 
     name: str
-    servers: tuple[Server, ...] = ()
-    trouble: str = ""
+    servers: tuple[Server, ...]
+    trouble: str
     length: int = 1
     hang_s: float = 0.0
     """How long the trouble lasts; 0: half of the phase."""
@@ -78,8 +81,8 @@ class Runs:
     """Everything that was measured, by name of the phase."""
 
     figures: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
-    bases: list[dict[str, float]] = field(default_factory=list)
-    """The better run without servers of each repeat."""
+    bases: list[list[dict[str, float]]] = field(default_factory=list)
+    """The runs without servers of each repeat."""
     repeat: int = 0
     wrong: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
@@ -87,10 +90,9 @@ class Runs:
 
 
 def phases_of(servers: tuple[Server, ...], *, long_hang: bool) -> list[Phase]:
-    """All phases with servers, in their order."""
+    """All phases with trouble, in their order."""
     named = {NAMES[type(server)]: (server,) for server in servers}
     return [
-        Phase(WELL),
         *(Phase(f"{name} {HUNG}", each, HUNG) for name, each in named.items()),
         *(Phase(f"{name} {KILLED}, restarted", each, KILLED) for name, each in named.items()),
         Phase(f"{ALL} {HUNG}", servers, HUNG, LONG),
@@ -139,18 +141,19 @@ class Feed:
             runs.wrong.append(f"{name}: {got}")
         return received
 
-    def keep(self, name: str, runs: Runs) -> None:
-        """Keep what came of a run."""
+    def keep(self, name: str, runs: Runs) -> dict[str, float]:
+        """Keep what came of a run; returns its figures, which may be added to."""
         received = self.look(name, runs)
         figures = {"repeat": float(runs.repeat), **self._used}
         figures["s50"], figures["s99"] = percentiles_us(received.sent_ns, 50, 99)
         figures["p50"], figures["p99"] = percentiles_us(received.latency_ns, 50, 99)
         runs.figures[name].append(figures)
+        return figures
 
-    def measure(self, name: str, seconds: float, runs: Runs) -> None:
-        """One run, kept."""
+    def measure(self, name: str, seconds: float, runs: Runs) -> dict[str, float]:
+        """One run, kept; returns its figures."""
         self.play(seconds)
-        self.keep(name, runs)
+        return self.keep(name, runs)
 
     def fill(self, name: str, runs: Runs) -> None:
         """Trades that nobody measures, but counts."""
@@ -213,16 +216,17 @@ def _without(core: int, ends: int, seconds: float, servers: SinkServers, runs: R
 
 def _with(core: int, ends: int, seconds: float, servers: SinkServers, runs: Runs, *, long_hang: bool) -> None:
     with _measured(core, ends, servers.stores.variables) as (engine, feed):
+        _until(lambda: sick_parts(engine), feed, "at the beginning", runs)
+        before = feed.measure(WELL, seconds, runs)
         for phase in phases_of(servers.all, long_hang=long_hang):
-            _until(lambda: sick_parts(engine), feed, f"before {phase.name}", runs)
             length_s, trouble_s = phase.seconds(seconds)
-            if phase.trouble:
-                with servers.trouble(phase.servers, phase.trouble, trouble_s):
-                    feed.play(length_s)
-                feed.keep(phase.name, runs)
-            else:
-                feed.measure(phase.name, length_s, runs)
-        _until(lambda: sick_parts(engine), feed, "at the end", runs)
+            with servers.trouble(phase.servers, phase.trouble, trouble_s):
+                feed.play(length_s)
+            figures = feed.keep(phase.name, runs)
+            _until(lambda: sick_parts(engine), feed, f"after {phase.name}", runs)
+            after = feed.measure(WELL, seconds, runs)
+            figures |= compared(figures, before, after)
+            before = after
         deadline = time.monotonic() + WELL_SECONDS_MAX
         while (left := behind(engine)) and time.monotonic() < deadline:
             time.sleep(SETTLE_SECONDS)
@@ -249,8 +253,7 @@ def run(options: Options) -> Report:
             _with(core, ends, seconds, servers, runs, long_hang=long_hang)
             if options.full:
                 _without(core, ends, seconds, servers, runs)
-            around = runs.figures[NONE][-2 if options.full else -1 :]
-            runs.bases.append(min(around, key=lambda each: each["s99"]))
+            runs.bases.append(runs.figures[NONE][-2 if options.full else -1 :])
     return report_of(runs)
 
 
@@ -259,13 +262,19 @@ def column(found: Sequence[Mapping[str, float]], name: str) -> list[float]:
     return [each[name] for each in found]
 
 
+def compared(figures: Mapping[str, float], *calm: Mapping[str, float]) -> dict[str, float]:
+    """`ratio`, and whether that is to a run at the machine's same pace (`alike`): see `harness.calm`."""
+    found, alike = to_calm(figures, *calm, p50="s50", p99="s99")
+    return {"ratio": found, "alike": float(alike)}
+
+
 def report_of(runs: Runs) -> Report:
     """The table: one row per phase."""
     report = Report(
         NAME, TITLE,
         [
             Column("s50", "until sent p50 us", 1), Column("s99", "p99 us", 1),
-            Column("ratio", "p99 / none", 2),
+            Column("ratio", "p99 / calm", 2),
             Column("p50", "until arrived p50 us", 1), Column("p99", "p99 us", 1),
             Column("cpu_us", "engine CPU us/trade", 2), Column("cpu_ratio", "/ none", 2),
             Column("cpu", "engine CPU %", 1), Column("recorder_cpu", "recorder CPU %", 1),
@@ -275,17 +284,24 @@ def report_of(runs: Runs) -> Report:
         wrong=runs.wrong,
     )  # fmt: skip
     calm = medians(runs.figures[NONE])
+    unlike = 0
     for name, found in runs.figures.items():
         figures = medians(found)
+        if name == WELL:
+            found = [{**each, **compared(each, *runs.bases[int(each["repeat"])])} for each in found]
         if name != NONE:
-            bases = [runs.bases[int(each["repeat"])] for each in found]
-            figures["ratio"] = median(map(ratio, column(found, "s99"), column(bases, "s99")))
+            alike = [each for each in found if each["alike"]]
+            unlike += len(found) - len(alike)
+            figures["ratio"] = median(column(alike or found, "ratio"))
             figures["cpu_ratio"] = ratio(figures["cpu_us"], calm["cpu_us"])
         report.rows.append(Row(name, figures))
     report.checks += _checks(report, calm)
     report.notes += [
         *(f"Afterwards, in the stores: {words}." for words in runs.stores),
         f"{runs.trades:,} trades received, each compared by number, order and price.",
+        "Calm: of runs with trouble the better of the two around it with all servers well, of these an "
+        f"engine without servers. A run whose p50 differs from both by more than {PACE} times, because the "
+        f"machine changed its pace, counts only where there is no other: {unlike} were such.",
         "Trouble lasts the first half of a phase, the other half is restart and catching up, but where its "
         f"time is named. Phases with trouble of all four are {LONG} times as long.",
     ]
@@ -312,7 +328,7 @@ def _checks(report: Report, calm: dict[str, float]) -> list[Check]:
     for kind in (HUNG, KILLED):
         found = {name: figures for name, figures in with_servers.items() if kind in name}
         worst = max(found, key=lambda name: found[name]["ratio"])
-        words = f"{worst} (the worst), p99 until sent, to none"
+        words = f"{worst} (the worst), p99 until sent, to calm"
         checks.append(Check(words, found[worst]["ratio"], "<=", P99_TARGET, doubts[worst]))
     for part in ("engine", "recorder"):
         most = max(figures[f"{part}_mb"] for figures in with_servers.values())
