@@ -11,7 +11,7 @@ PACE = 1.5
 def to_calm(
     figures: Mapping[str, float], *calm: Mapping[str, float], p50: str, p99: str
 ) -> tuple[float, bool]:
-    """The ratio of the p99 to the best calm run, of those at the same pace if there are any; whether there are.
+    """The ratio of the p99 to the best calm run, of those at the same pace if any are; whether any are.
 
     A virtual core is woken in 3 or in 15 us, as its host happens to poll for it or not: that doubles the p50
     from one minute to the next, and is nobody's doing here.
