@@ -300,7 +300,7 @@ def report_of(runs: Runs) -> Report:
     report.notes += [
         *(f"Afterwards, in the stores: {words}." for words in runs.stores),
         f"{runs.trades:,} trades received, each compared by number, order and price.",
-        "Until sent: from the exchange's send to the engine's; the p99 of the median quarter of a second, and "
+        "Until sent: from the exchange's send to the engine's; the p99 of the median quarter second, and "
         "the longest of all. Until arrived: in the subscriber, which shares its core with all others here.",
         "Calm: of runs with trouble the better of the two around it with all servers well, of these an "
         f"engine without servers. A run whose p50 differs from both by more than {PACE} times, because the "

@@ -18,7 +18,7 @@ WINDOW = 2_500
 def usual_p99_us(latency_ns: Ints) -> float:
     """The p99 of the median window.
 
-    A host that takes the core away for 2 ms now and then, as it does here, makes the p99 of the whole, trouble
+    A host that takes the core away for 2 ms now and then, as here, makes the p99 of the whole, trouble
     or not. That hits one window; what lasts as long as the trouble hits all of them.
     """
     windows = np.array_split(latency_ns, max(1, len(latency_ns) // WINDOW))
