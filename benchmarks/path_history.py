@@ -1,7 +1,7 @@
 """History beside the feed: 200 requests/s for 5,000 bars while 10,000 trades/s flow; what both feel of it.
 
 In each repeat the feed runs calm, then with the charts, then calm again, with the same engine and the same
-subscriber. The ratios are to the better of the two calm runs around it. The subscriber shares its core with
+subscriber. The ratios are to the mean of the two calm runs around it. The subscriber shares its core with
 charts and recorder and is not woken at once, so the check is on the latency until the engine sends a trade,
 which v2 frames tell. Then the same is done with a C relay in the feed's place, while the same engine answers
 the same charts: what its tail grows by until trades arrive is the machine's doing, too.
