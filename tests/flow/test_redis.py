@@ -63,7 +63,7 @@ async def assert_equal(engine: Engine, store: LatestRedis) -> None:
         async def same(name: str = name) -> bool:
             route = await engine.get(f"/api/v1/symbols/{name}/price")
             held = (await store.prices([name]))[name]._asdict()
-            return {key: held[key] for key in route} == route
+            return bool({key: held[key] for key in route} == route)
 
         await until(same, "the price that the route answers", WITHIN_S)
 
