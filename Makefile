@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-REAL_TIME := $(VENV)/real-time.log
+BESIDE := $(VENV)/real-time.log
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 ARGS ?=
@@ -55,12 +55,14 @@ browser: ## The Chromium that the page's tests, pictures and benchmark drive (in
 demo: $(STAMP) ## Simulator, engine, the page and a live table; nothing to configure
 	@$(BIN)/tradeback demo $(ARGS)
 
-# A recording in real time takes two minutes and hardly any CPU: it plays beside the other tests.
+# A recording in real time takes two minutes and hardly any CPU, and fault worlds have clocks of their own: both run
+# beside the other tests, one after the other.
 test: $(STAMP) tools servers browser ## The tests (ARGS="-k tape" chooses some)
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m pytest -m real_time tests/flow > $(REAL_TIME) 2>&1 & beside=$$!; status=0; \
-	$(BIN)/python -m pytest -m "not real_time" || status=$$?; \
-	wait $$beside || status=$$?; echo; echo "beside them, in real time:"; cat $(REAL_TIME); exit $$status
+	@{ $(BIN)/python -m pytest -m real_time tests/flow && $(BIN)/python -m pytest tests/worlds; } > $(BESIDE) 2>&1 & \
+	beside=$$!; status=0; \
+	$(BIN)/python -m pytest -m "not real_time" --ignore=tests/worlds || status=$$?; \
+	wait $$beside || status=$$?; echo; echo "beside them:"; cat $(BESIDE); exit $$status
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
