@@ -13,20 +13,19 @@ more. Medians of a few runs compare one way of one side with the other way of th
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.alternatives import c_relay
+from benchmarks.alternatives.c_relay import relayed
 from benchmarks.harness import machine
-from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Exchange, Paced
 from benchmarks.harness.native import build
 from benchmarks.harness.options import Options
-from benchmarks.harness.receivers import Received, receive_feed, receive_relayed
+from benchmarks.harness.receivers import Receive, Received, receive_feed
 from benchmarks.harness.report import Check, Column, Report, Row
 from benchmarks.harness.stats import best, percentiles_us, ratio
 from benchmarks.harness.trades import symbol_names
@@ -70,17 +69,7 @@ class _Runs:
 
 
 @contextmanager
-def _relay(exchange: Exchange, core: int, spin: bool) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
-    child = Child(core, c_relay.serve, exchange.stream_port, spin)
-    try:
-        with receive_relayed(child.hello, exchange.frames) as receive:
-            yield child.pid, receive
-    finally:
-        child.close()
-
-
-@contextmanager
-def _engine(exchange: Exchange, core: int, spin: bool) -> Iterator[tuple[int, Callable[[Paced], Received]]]:
+def _engine(exchange: Exchange, core: int, *, spin: bool) -> Iterator[tuple[int, Receive]]:
     with Engine(exchange, exchange.symbols, core, spin=spin) as engine:
         engine.wait_ready()
         exchange.wait_streams("trade", len(exchange.symbols))
@@ -93,7 +82,7 @@ def _measure(
     exchange: Exchange,
     variant: str,
     pid: int,
-    receive: Callable[[Paced], Received],
+    receive: Receive,
     seconds: float,
     turns: int,
     runs: _Runs,
@@ -128,9 +117,8 @@ def run(options: Options) -> Report:
     for _ in range(options.repeats):
         for variant in VARIANTS:
             with machine.pinned(ends_core), Exchange(ends_core, names) as exchange:
-                spin = variant in (SPINNING_RELAY, SPIN)
-                opened = _relay if variant in (RELAY, SPINNING_RELAY) else _engine
-                with opened(exchange, server_core, spin) as (pid, receive):
+                opened = relayed if variant in (RELAY, SPINNING_RELAY) else _engine
+                with opened(exchange, server_core, spin=variant in (SPINNING_RELAY, SPIN)) as (pid, receive):
                     _measure(exchange, variant, pid, receive, seconds, options.pick(1, TURNS), runs)
     return _report(runs)
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import machine
 from benchmarks.harness.broken_exchange import TRADES_MAX, BrokenExchange, Play, Played
-from benchmarks.harness.calm import usual_p99_us
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.kept_frames import KeptFrames, keep_feed
 from benchmarks.harness.native import Ints, build
@@ -160,10 +159,9 @@ def measure(exchange: BrokenExchange, engine: Engine, seconds: float, seed: int,
 
 
 def _add(runs: Runs, name: str, run: Run, played: Played, held_up: float) -> None:
-    p50, all99, p999 = percentiles_us(run.latency_ns, 50, 99, 99.9)
-    p99 = usual_p99_us(run.latency_ns)
+    p50, p99, p999 = percentiles_us(run.latency_ns, 50, 99, 99.9)
     late = float(np.percentile(played.late_ns, 99)) / 1e3
-    figures = {"p50": p50, "p99": p99, "all99": all99, "p999": p999, "late": late, "held_up": held_up}
+    figures = {"p50": p50, "p99": p99, "p999": p999, "late": late, "held_up": held_up}
     if len(run.repair_s):
         figures["repair"] = float(run.repair_s.max())
     runs.figures[name].append(figures)
@@ -204,8 +202,7 @@ def report_of(runs: Runs) -> Report:
     report = Report(
         NAME, TITLE,
         [
-            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1), Column("all99", "p99 of all us", 1),
-            Column("p999", "p99.9 us", 1),
+            Column("p50", "p50 us", 1), Column("p99", "p99 us", 1), Column("p999", "p99.9 us", 1),
             Column("p50_ratio", "p50 / calm", 2), Column("p99_ratio", "p99 / calm", 2),
             Column("broken", "cuts, lost ids"), Column("lost", "lost"), Column("doubled", "doubled"),
             Column("repair", "repaired in s, at most", 2),
@@ -224,10 +221,6 @@ def report_of(runs: Runs) -> Report:
         if name != CALM:
             doubt = doubt_of(figures, calm)
             report.checks.append(Check(f"{name}, p99 to calm", figures["p99_ratio"], "<=", TARGET, doubt))
-    report.notes.append(
-        "p99: of the median quarter of a second, because the host takes the core away for 2 ms now and then; "
-        "beside it that of the whole run."
-    )
     report.notes.append(
         f"{runs.totals[CUTS]['cuts_of_trades']} of the cuts hit a connection with trades, the others one "
         "with quotes or aggregates; the other line was up each time."

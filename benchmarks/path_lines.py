@@ -18,13 +18,11 @@ import numpy as np
 from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
 from benchmarks.harness.broken_exchange import BrokenExchange, Play, Played
-from benchmarks.harness.children import Child
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Paced
 from benchmarks.harness.kept_frames import keep_feed
 from benchmarks.harness.native import Ints, build
 from benchmarks.harness.options import Options
-from benchmarks.harness.receivers import receive_relayed
 from benchmarks.harness.report import Check, Report, Row
 from benchmarks.harness.stats import best, percentiles_us, ratio
 from benchmarks.harness.trades import symbol_names
@@ -60,17 +58,13 @@ class _Runs:
 
 @contextmanager
 def _relay(exchange: BrokenExchange, core: int) -> Iterator[tuple[int, Receive]]:
-    child = Child(core, c_relay.serve, exchange.stream_port, False)
-    try:
-        with receive_relayed(child.hello, exchange.frames) as receive:
+    with c_relay.relayed(exchange, core) as (pid, receive):
 
-            def relayed(plan: Paced) -> tuple[Ints, int, Played]:
-                received = receive(plan)
-                return received.latency_ns, received.wrong, exchange.end()
+        def relayed(plan: Paced) -> tuple[Ints, int, Played]:
+            received = receive(plan)
+            return received.latency_ns, received.wrong, exchange.end()
 
-            yield child.pid, relayed
-    finally:
-        child.close()
+        yield pid, relayed
 
 
 @contextmanager

@@ -11,12 +11,15 @@ from benchmarks.alternatives import fanout_aiohttp, fanout_c, fanout_websockets,
 from benchmarks.harness import certificate, machine
 from benchmarks.harness.children import Child
 from benchmarks.harness.exchange import Exchange, Rounds
-from benchmarks.harness.trades import FIRST_ID, symbol_names, ws_header
+from benchmarks.harness.exchange_line import first_frame
+from benchmarks.harness.trades import FIRST_ID, symbol_names, ws_header, ws_text
 from benchmarks.path_fanout import baseline_payload
 
 CLIENTS, BURST, ROUNDS = 3, 5, 10
 POOL_FRAMES = 500
 DRAIN_SECONDS_MAX = 5.0
+SUBSCRIBED = "btcusdt@trade"
+"""What the children of an ingest subscribe to, each with the id 1."""
 
 
 @pytest.mark.parametrize("server", ["c", "aiohttp", "websockets"])
@@ -60,22 +63,14 @@ def test_a_blast_arrives_whole(native: ctypes.CDLL, tmp_path: Path, tls: bool) -
             orjson.close()
         raw = Child(core, ingest_raw.serve, endpoint, pem, names)
         try:
-            before = settled(raw)
+            greeting = len(ws_text('{"result":null,"id":1}') + first_frame(SUBSCRIBED))
+            wait_for(raw, greeting)
             exchange.do("blast")
-            wait_for(raw, before + 1, or_more=True)
+            wait_for(raw, greeting + 1, or_more=True)
             tally = exchange.do("halt_blast")
-            wait_for(raw, before + tally.total_bytes)
+            wait_for(raw, greeting + tally.total_bytes)
         finally:
             raw.close()
-
-
-def settled(child: Child) -> int:
-    """What it has taken once nothing more comes: the answer to its subscription may be late."""
-    taken, before = child.ask("snap")[1].taken, -1
-    while taken != before:
-        time.sleep(0.2)
-        taken, before = child.ask("snap")[1].taken, taken
-    return int(taken)
 
 
 def wait_for(child: Child, wanted: int, or_more: bool = False) -> None:

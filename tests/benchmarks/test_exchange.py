@@ -11,9 +11,8 @@ import pytest
 
 from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
-from benchmarks.harness.children import Child, ChildError
+from benchmarks.harness.children import ChildError
 from benchmarks.harness.exchange import Exchange, Paced
-from benchmarks.harness.receivers import receive_relayed
 from benchmarks.harness.source import subscribed
 from benchmarks.harness.trades import symbol_names
 
@@ -41,19 +40,15 @@ def test_rest_answers_like_the_exchange(exchange: Exchange) -> None:
 
 
 def test_a_relayed_run_arrives_whole_and_in_order(native: ctypes.CDLL, exchange: Exchange) -> None:
-    child = Child(machine.cores()[0], c_relay.serve, exchange.stream_port, False)
-    try:
+    with c_relay.relayed(exchange, machine.cores()[0]) as (_, receive):
         exchange.wait_streams("trade", 1)
-        with receive_relayed(child.hello, exchange.frames) as receive:
-            plan = Paced(time.monotonic_ns(), 50_000.0, 0, 500, 5)
-            exchange.begin("paced", plan)
-            received = receive(plan)
-            assert len(exchange.end()) == 100
-        assert len(received.latency_ns) == 500
-        assert received.wrong == 0
-        assert (received.latency_ns > 0).all()
-    finally:
-        child.close()
+        plan = Paced(time.monotonic_ns(), 50_000.0, 0, 500, 5)
+        exchange.begin("paced", plan)
+        received = receive(plan)
+        assert len(exchange.end()) == 100
+    assert len(received.latency_ns) == 500
+    assert received.wrong == 0
+    assert (received.latency_ns > 0).all()
 
 
 def test_a_subscribed_source_starts_behind_its_reply(exchange: Exchange) -> None:
