@@ -2,9 +2,9 @@
 while ids that all lines have lost are repaired.
 
 Two lines, 10,000 trades a second on each, one v2 subscriber. The sender writes the time into the trade's
-quantity. Runs follow each other in one engine: calm, cuts, calm, lost ids. All ratios are to the calm runs of
-the same engine. Trades that REST brought have no place among the latencies; how long their repair took is a
-column of its own, and every trade must have come once.
+quantity. Calm, cuts and lost ids take turns in one engine, so that a machine that changes its pace does so
+for all; the percentiles are of all trades of a kind together. Trades that REST brought have no place among
+the latencies; how long their repair took is a column of its own, and every trade must have come once.
 """
 
 import json
@@ -22,7 +22,7 @@ from benchmarks.harness.kept_frames import KeptFrames, keep_feed
 from benchmarks.harness.native import Ints, build
 from benchmarks.harness.options import Options
 from benchmarks.harness.report import Check, Column, Report, Row
-from benchmarks.harness.stats import medians, percentiles_us, ratio
+from benchmarks.harness.stats import medians, pooled_us, ratio
 from benchmarks.harness.trades import symbol_names
 from benchmarks.path_end_to_end import SETTLE_SECONDS, doubt_of
 
@@ -30,8 +30,10 @@ NAME = "path_faults"
 TITLE = "Calm, cuts of single connections, ids lost on all lines: one-way latency of one v2 subscriber in us"
 SYMBOLS = 10
 RATE = 10_000
-CUTS_PER_SECOND = 2.5
-"""A reconnect costs the engine 1 to 1.5 ms of its loop: at twice the rate that is one trade in a hundred."""
+CUTS_PER_SECOND = 1.0
+TURNS = 22
+"""How often each kind has its turn in the full size, TURN_SECONDS long: hundreds of cuts."""
+TURN_SECONDS = 10.0
 LOSSES_PER_SECOND, IDS_PER_LOSS = 1.0, 60
 HISTORY_SECONDS_MAX = 20.0
 COMPLETE_SECONDS_MAX = 60.0
@@ -39,7 +41,7 @@ COMPLETE_SECONDS_MAX = 60.0
 AFTERWARDS_SECONDS = 0.3
 """How long doubles are waited for when everything is there."""
 CALM, CUTS, LOST = "calm", "single connections cut", "ids lost on all lines"
-RUNS = (CALM, CUTS, CALM, LOST)
+RUNS = (CALM, CUTS, LOST)
 TARGET = 1.5
 SETTINGS = {
     "EXCHANGE_LINES": "2",
@@ -68,8 +70,11 @@ class Run:
 class Runs:
     """Everything that was measured, by name of the run."""
 
+    latency_ns: dict[str, list[Ints]] = field(default_factory=lambda: defaultdict(list))
     figures: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
     totals: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    repair_s: float = 0.0
+    """The longest."""
     wrong: list[str] = field(default_factory=list)
     trades: int = 0
 
@@ -133,38 +138,44 @@ def _gaps(engine: Engine, state: str) -> int:
     return len(json.loads(engine.get(f"/api/v1/gaps?limit=5000&state={state}")[1])["gaps"])
 
 
-def measure(exchange: BrokenExchange, engine: Engine, seconds: float, seed: int, runs: Runs) -> None:
-    """All of RUNS in one engine, each `seconds` long."""
+def measure(
+    exchange: BrokenExchange, engine: Engine, seconds: float, turns: int, seed: int, runs: Runs
+) -> None:
+    """All of RUNS in turn in one engine, each `seconds` long. Each turn has a subscriber of its own."""
     base_ns, count, first = time.monotonic_ns(), int(RATE * seconds), 0
-    assert count * len(RUNS) <= TRADES_MAX
-    with keep_feed(engine.port, exchange.symbols, base_ns, count * len(RUNS)) as kept:
-        watch = Watch(kept)
-        for place, name in enumerate(RUNS):
-            plan = Play(
-                base_ns, RATE, first, count, seed * len(RUNS) + place,
-                cuts_per_s=CUTS_PER_SECOND if name == CUTS else 0.0,
-                losses_per_s=LOSSES_PER_SECOND if name == LOST else 0.0,
-                ids_per_loss=IDS_PER_LOSS,
-            )  # fmt: skip
-            time.sleep(SETTLE_SECONDS)
-            held_up, start = machine.held_up_ns(engine.pid), time.monotonic_ns()
-            exchange.begin("play", plan)
-            played: Played = exchange.end()
-            held_up, took = machine.held_up_ns(engine.pid) - held_up, time.monotonic_ns() - start
-            unrepaired = _wait_complete(engine, watch, first, count)
-            _add(runs, name, watch.run(first, count, played), played, held_up / took * 100)
-            if unrepaired:
-                runs.wrong.append(f"{name}: {unrepaired} gaps are not repaired")
-            first += count
+    assert count * len(RUNS) * turns <= TRADES_MAX
+    for turn in range(turns):
+        with keep_feed(engine.port, exchange.symbols, base_ns, count * len(RUNS)) as kept:
+            watch = Watch(kept)
+            for place, name in enumerate(RUNS):
+                plan = Play(
+                    base_ns, RATE, first, count, (seed * turns + turn) * len(RUNS) + place,
+                    cuts_per_s=CUTS_PER_SECOND if name == CUTS else 0.0,
+                    losses_per_s=LOSSES_PER_SECOND if name == LOST else 0.0,
+                    ids_per_loss=IDS_PER_LOSS,
+                )  # fmt: skip
+                _play(exchange, engine, watch, name, plan, runs)
+                first += count
+
+
+def _play(exchange: BrokenExchange, engine: Engine, watch: Watch, name: str, plan: Play, runs: Runs) -> None:
+    time.sleep(SETTLE_SECONDS)
+    held_up, start = machine.held_up_ns(engine.pid), time.monotonic_ns()
+    exchange.begin("play", plan)
+    played: Played = exchange.end()
+    held_up, took = machine.held_up_ns(engine.pid) - held_up, time.monotonic_ns() - start
+    unrepaired = _wait_complete(engine, watch, plan.first, plan.count)
+    _add(runs, name, watch.run(plan.first, plan.count, played), played, held_up / took * 100)
+    if unrepaired:
+        runs.wrong.append(f"{name}: {unrepaired} gaps are not repaired")
 
 
 def _add(runs: Runs, name: str, run: Run, played: Played, held_up: float) -> None:
-    p50, p99, p999 = percentiles_us(run.latency_ns, 50, 99, 99.9)
+    runs.latency_ns[name].append(run.latency_ns)
     late = float(np.percentile(played.late_ns, 99)) / 1e3
-    figures = {"p50": p50, "p99": p99, "p999": p999, "late": late, "held_up": held_up}
+    runs.figures[name].append({"late": late, "held_up": held_up})
     if len(run.repair_s):
-        figures["repair"] = float(run.repair_s.max())
-    runs.figures[name].append(figures)
+        runs.repair_s = max(runs.repair_s, float(run.repair_s.max()))
     runs.trades += len(run.latency_ns) + len(run.repair_s)
     totals = runs.totals[name]
     totals["broken"] += played.cuts if name == CUTS else len(played.lost)
@@ -183,7 +194,8 @@ def run(options: Options) -> Report:
     """Measure, `repeats` times, each in an engine of its own. Raises NoCompiler."""
     build()
     server_core, ends_core = machine.cores()
-    names, runs, seconds = symbol_names(SYMBOLS), Runs(), float(options.pick(1, 30))
+    names, runs = symbol_names(SYMBOLS), Runs()
+    seconds, turns = (TURN_SECONDS, TURNS) if options.full else (1.0, 1)
     for seed in range(options.repeats):
         with (
             machine.pinned(ends_core),
@@ -193,8 +205,14 @@ def run(options: Options) -> Report:
             engine.wait_ready()
             exchange.wait_streams("trade", 2 * len(names))
             engine.wait_history(HISTORY_SECONDS_MAX)
-            measure(exchange, engine, seconds, seed, runs)
+            measure(exchange, engine, seconds, turns, seed, runs)
     return report_of(runs)
+
+
+def _figures(runs: Runs, name: str) -> dict[str, float]:
+    p50, p99, p999 = pooled_us(runs.latency_ns[name], 50, 99, 99.9)
+    figures = {"p50": p50, "p99": p99, "p999": p999, **medians(runs.figures[name])}
+    return {**figures, "repair": runs.repair_s} if name == LOST else figures
 
 
 def report_of(runs: Runs) -> Report:
@@ -210,16 +228,15 @@ def report_of(runs: Runs) -> Report:
         ],
         wrong=runs.wrong,
     )  # fmt: skip
-    calm = medians(runs.figures[CALM])
-    for name in (CALM, CUTS, LOST):
-        figures = medians(runs.figures[name])
+    found = {name: _figures(runs, name) for name in RUNS}
+    for name, figures in found.items():
         for share in ("p50", "p99"):
-            figures[f"{share}_ratio"] = ratio(figures[share], calm[share])
+            figures[f"{share}_ratio"] = ratio(figures[share], found[CALM][share])
         totals = runs.totals[name]
         counted = {key: float(totals[key]) for key in ("broken", "lost", "doubled")}
         report.rows.append(Row(f"{RATE // 1000}k/s, {name}", {**figures, **counted}))
         if name != CALM:
-            doubt = doubt_of(figures, calm)
+            doubt = doubt_of(figures, found[CALM])
             report.checks.append(Check(f"{name}, p99 to calm", figures["p99_ratio"], "<=", TARGET, doubt))
     report.notes.append(
         f"{runs.totals[CUTS]['cuts_of_trades']} of the cuts hit a connection with trades, the others one "

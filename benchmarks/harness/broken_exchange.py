@@ -26,7 +26,7 @@ from benchmarks.harness.rest import RestServer
 from benchmarks.harness.trades import FIRST_ID, PRICE_STEPS, PRICE_STRIDE, STAMP_OFFSET, trade_frames
 from benchmarks.harness.websocket import Wire, listen, port_of
 
-TRADES_MAX = 1_200_000
+TRADES_MAX = 8_000_000
 """Trades of one exchange."""
 LINES_MAX = 16
 SETTLED_SECONDS = 0.2

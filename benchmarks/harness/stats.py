@@ -11,7 +11,16 @@ WARM_UP_SHARE = 0.1
 
 def percentiles_us(latency_ns: NDArray[np.int64], *shares: float) -> list[float]:
     """Percentiles in us of latencies in ns, in order of arrival, without the warm-up. ValueError if empty."""
-    kept = latency_ns[int(len(latency_ns) * WARM_UP_SHARE) :]
+    return pooled_us([latency_ns], *shares)
+
+
+def pooled_us(runs: Sequence[NDArray[np.int64]], *shares: float) -> list[float]:
+    """The same of all latencies of several runs together, each without its own warm-up.
+
+    What is compared that way has been measured in turn, so that a machine that changes its pace does so for
+    both; a p99 of many runs together knows of every stall in any of them.
+    """
+    kept = np.concatenate([run[int(len(run) * WARM_UP_SHARE) :] for run in runs] or [np.zeros(0, np.int64)])
     if not len(kept):
         raise ValueError("no latency was measured")
     return [float(value) / 1e3 for value in np.percentile(kept, shares)]

@@ -69,18 +69,25 @@ def test_losses_doubles_and_strange_entries_are_found(kept: Kept, watch: Watch) 
     assert run.wrong == ["2 entries that nobody sent"]
 
 
-def figures(p50: float, p99: float, **more: float) -> dict[str, float]:
-    return {"p50": p50, "p99": p99, "late": 10.0, "held_up": 0.0, **more}
+def put(runs: Runs, name: str, *us: int, held_up: float = 0.0) -> None:
+    """One run of 100 trades: half of them at the first, one in ten at each other figure."""
+    latency = [us[0]] * (100 - 10 * len(us[1:])) + [each for each in us[1:] for _ in range(10)]
+    runs.latency_ns[name].append(np.array(latency, np.int64) * 1_000)
+    runs.figures[name].append({"late": 10.0, "held_up": held_up})
 
 
-def test_ratios_are_to_the_calm_runs_and_doubt_is_said() -> None:
-    runs = Runs()
-    runs.figures[CALM] = [figures(10, 50), figures(12, 70)]
-    runs.figures[CUTS] = [figures(11, 90)]
-    runs.figures[LOST] = [figures(11, 60, repair=0.7, held_up=9.0)]
+def test_ratios_are_of_all_trades_of_a_kind_and_doubt_is_said() -> None:
+    runs = Runs(repair_s=0.7)
+    put(runs, CALM, 10, 50)
+    put(runs, CALM, 12, 60)
+    put(runs, CUTS, 11, 90)
+    put(runs, CUTS, 11)
+    put(runs, LOST, 11, 70, held_up=9.0)
     report = report_of(runs)
     assert [row.name.partition(", ")[2] for row in report.rows] == [CALM, CUTS, LOST]
+    assert report.rows[0].figures["p99"] == pytest.approx(60)
     assert report.rows[1].figures["p99_ratio"] == pytest.approx(1.5)
+    assert [row.figures.get("repair") for row in report.rows] == [None, None, 0.7]
     cuts, lost = report.checks
     assert (cuts.met, cuts.doubt) == (True, "")
     assert not lost.met
@@ -97,10 +104,10 @@ def test_some_moments_against_the_engine(native: ctypes.CDLL, monkeypatch: pytes
     ):
         engine.wait_ready()
         exchange.wait_streams("trade", 2 * len(names), timeout_s=60.0)
-        measure(exchange, engine, 0.4, 1, runs)
+        measure(exchange, engine, 0.4, 2, 1, runs)
     report = report_of(runs)
     assert report.wrong == []
-    assert runs.trades == len(RUNS) * 4_000
+    assert runs.trades == 2 * len(RUNS) * 4_000
     rows: dict[str, Any] = {row.name.partition(", ")[2]: row.figures for row in report.rows}
     assert rows[CUTS]["broken"] >= 1
     assert rows[LOST]["broken"] >= 4

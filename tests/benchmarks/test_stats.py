@@ -3,13 +3,20 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.harness.stats import median, medians, percentiles_us, ratio
+from benchmarks.harness.stats import median, medians, percentiles_us, pooled_us, ratio
 
 
 def test_percentiles_leave_the_warm_up_out() -> None:
     latency = np.array([9_000_000] * 10 + [2_000] * 89 + [5_000], np.int64)
     p50, p100 = percentiles_us(latency, 50, 100)
     assert (p50, p100) == (2.0, 5.0)
+
+
+def test_several_runs_are_pooled_each_without_its_warm_up() -> None:
+    runs = [np.array([9_000_000] * 10 + [us * 1_000] * 90, np.int64) for us in (2, 4, 6)]
+    assert pooled_us(runs, 10, 50, 90, 100) == [2.0, 4.0, 6.0, 6.0]
+    with pytest.raises(ValueError, match="no latency"):
+        pooled_us([], 50)
 
 
 def test_nothing_measured_is_an_error_not_a_figure() -> None:
