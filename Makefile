@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BESIDE := $(VENV)/real-time.log
+BESIDE := $(VENV)/beside
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 ARGS ?=
@@ -55,14 +55,16 @@ browser: ## The Chromium that the page's tests, pictures and benchmark drive (in
 demo: $(STAMP) ## Simulator, engine, the page and a live table; nothing to configure
 	@$(BIN)/tradeback demo $(ARGS)
 
-# A recording in real time takes two minutes and hardly any CPU, and fault worlds have clocks of their own: both run
-# beside the other tests, one after the other.
+# Three at a time, because most of the time they wait: for a recording in real time, for servers to come back. Fault
+# worlds have clocks of their own.
 test: $(STAMP) tools servers browser ## The tests (ARGS="-k tape" chooses some)
 ifeq ($(strip $(ARGS)),)
-	@{ $(BIN)/python -m pytest -m real_time tests/flow && $(BIN)/python -m pytest tests/worlds; } > $(BESIDE) 2>&1 & \
-	beside=$$!; status=0; \
-	$(BIN)/python -m pytest -m "not real_time" --ignore=tests/worlds || status=$$?; \
-	wait $$beside || status=$$?; echo; echo "beside them:"; cat $(BESIDE); exit $$status
+	@{ $(BIN)/python -m pytest -m real_time tests/flow && $(BIN)/python -m pytest tests/worlds; } > $(BESIDE)-1.log 2>&1 & \
+	first=$$!; $(BIN)/python -m pytest -m "not real_time" tests/flow > $(BESIDE)-2.log 2>&1 & \
+	second=$$!; status=0; \
+	$(BIN)/python -m pytest --ignore=tests/worlds --ignore=tests/flow || status=$$?; \
+	wait $$first || status=$$?; wait $$second || status=$$?; \
+	echo; echo "beside them:"; cat $(BESIDE)-1.log $(BESIDE)-2.log; exit $$status
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
