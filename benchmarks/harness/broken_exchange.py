@@ -21,6 +21,7 @@ from benchmarks.harness.certificate import Certificate
 from benchmarks.harness.children import Child, Pipe
 from benchmarks.harness.exchange import Exchange
 from benchmarks.harness.exchange_line import Line
+from benchmarks.harness.machine import urgent
 from benchmarks.harness.native import Ints, address, library
 from benchmarks.harness.rest import RestServer
 from benchmarks.harness.trades import FIRST_ID, PRICE_STEPS, PRICE_STRIDE, STAMP_OFFSET, trade_frames
@@ -189,11 +190,12 @@ class _BrokenExchange:
         self.wall_us = (time.time_ns() - time.monotonic_ns() + plan.base_ns) // 1_000
 
         def send() -> None:
-            library().paced_on_lines(
-                address(self._fds), LINES_MAX, self.frames.frames, ctypes.byref(self.frames.layout),
-                plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, int(plan.lag_s * 1e9),
-                address(lost), address(self.stamps[plan.first :]), address(late), address(self._rounds),
-            )  # fmt: skip
+            with urgent():
+                library().paced_on_lines(
+                    address(self._fds), LINES_MAX, self.frames.frames, ctypes.byref(self.frames.layout),
+                    plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, int(plan.lag_s * 1e9),
+                    address(lost), address(self.stamps[plan.first :]), address(late), address(self._rounds),
+                )  # fmt: skip
 
         sender = threading.Thread(target=send)
         self._playing = True

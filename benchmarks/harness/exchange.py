@@ -17,6 +17,7 @@ from benchmarks.harness import subscribers
 from benchmarks.harness.certificate import Certificate
 from benchmarks.harness.children import Child, ChildError, Pipe
 from benchmarks.harness.exchange_line import Line
+from benchmarks.harness.machine import urgent
 from benchmarks.harness.market import MarketPool, Tally
 from benchmarks.harness.native import Ints, address, library
 from benchmarks.harness.rest import RestServer
@@ -117,10 +118,11 @@ class _Exchange:
         late = np.zeros(plan.count // plan.burst + 2, np.int64)
 
         def job(sock: socket.socket) -> int:
-            sent: int = library().paced_trades(
-                sock.fileno(), self.frames.frames, ctypes.byref(self.frames.layout), plan.base_ns,
-                plan.rate, plan.first, plan.count, plan.burst, int(plan.catch_up), address(late),
-            )  # fmt: skip
+            with urgent():
+                sent: int = library().paced_trades(
+                    sock.fileno(), self.frames.frames, ctypes.byref(self.frames.layout), plan.base_ns,
+                    plan.rate, plan.first, plan.count, plan.burst, int(plan.catch_up), address(late),
+                )  # fmt: skip
             return sent
 
         line = self._line("trade")

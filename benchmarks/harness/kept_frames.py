@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.exchange import Paced
+from benchmarks.harness.machine import urgent
 from benchmarks.harness.native import Ints, address, library
 from benchmarks.harness.subscribers import FEED_PATH, subscribe
 from benchmarks.harness.trades import FIRST_ID, PRICE_STEPS, PRICE_STRIDE, STAMP_OFFSET
@@ -99,10 +100,11 @@ class KeptFrames:
         self._thread.start()
 
     def _keep(self, descriptor: int, base_ns: int) -> None:
-        self._result = library().keep_frames(
-            descriptor, base_ns, address(self._bytes), len(self._bytes), address(self._frames),
-            len(self._frames), address(self._state),
-        )  # fmt: skip
+        with urgent():
+            self._result = library().keep_frames(
+                descriptor, base_ns, address(self._bytes), len(self._bytes), address(self._frames),
+                len(self._frames), address(self._state),
+            )  # fmt: skip
 
     def take(self) -> Arrived:
         """Decode what has come since the last time. Raises ConnectionError when no more can come."""

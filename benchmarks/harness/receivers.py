@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.harness.exchange import Paced
+from benchmarks.harness.machine import urgent
 from benchmarks.harness.native import Ints, address, library
 from benchmarks.harness.subscribers import open_one, place_of_id
 from benchmarks.harness.trades import TradeFrames
@@ -35,10 +36,11 @@ def receive_relayed(port: int, frames: TradeFrames) -> Iterator[Receive]:
 
     def receive(plan: Paced) -> Received:
         latency, wrong = np.zeros(plan.count, np.int64), np.zeros(1, np.int64)
-        taken = library().receive_relayed(
-            sock.fileno(), ctypes.byref(frames.layout), plan.base_ns, plan.first, plan.count,
-            address(latency), address(wrong),
-        )  # fmt: skip
+        with urgent():
+            taken = library().receive_relayed(
+                sock.fileno(), ctypes.byref(frames.layout), plan.base_ns, plan.first, plan.count,
+                address(latency), address(wrong),
+            )  # fmt: skip
         return Received(latency[:taken], int(wrong[0]), taken)
 
     with sock:
@@ -55,10 +57,11 @@ def receive_feed(port: int, names: Sequence[str]) -> Iterator[Receive]:
         latency, wrong, frames = np.zeros(plan.count, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
         count = len(names)
         coming = np.array([plan.first + (place - plan.first) % count for place in range(count)], np.int64)
-        taken = library().receive_v1(
-            wire.sock.fileno(), address(places), address(coming), count, plan.base_ns, plan.count,
-            address(latency), address(wrong), address(frames),
-        )  # fmt: skip
+        with urgent():
+            taken = library().receive_v1(
+                wire.sock.fileno(), address(places), address(coming), count, plan.base_ns, plan.count,
+                address(latency), address(wrong), address(frames),
+            )  # fmt: skip
         return Received(latency[:taken], int(wrong[0]), int(frames[0]))
 
     with wire.sock:

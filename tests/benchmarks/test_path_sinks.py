@@ -32,9 +32,9 @@ BESIDE = {
 
 
 def run_of(us: float) -> Judged:
-    """A run whose p99 until sent this is."""
+    """A run whose p99 until arrived this is, and 4 until sent."""
     latency_ns = np.full(1_000, int(us * 1_000), np.int64)
-    return Judged(latency_ns * 2, latency_ns, 0)
+    return Judged(latency_ns, np.full(1_000, 4_000, np.int64), 0)
 
 
 def add(runs: Runs, name: str, us: float, *calm_us: float, **beside: float) -> None:
@@ -65,7 +65,9 @@ def test_the_long_hang_lasts_as_long_as_it_says(servers: tuple[Server, ...]) -> 
     *usual, long = phases_of(servers, long_hang=True)
     assert usual == phases_of(servers, long_hang=False)
     assert (long.servers, long.trouble, long.seconds(2.0)) == (servers, HUNG, (36.0, 30.0))
+    assert long.calm_seconds(2.0) == pytest.approx(12.0)
     assert {phase.seconds(2.0) for phase in usual} == {(2.0, 1.0), (4.0, 2.0)}
+    assert {phase.calm_seconds(2.0) for phase in usual} == {2.0}
 
 
 def test_all_trades_of_all_repeats_are_compared(servers: tuple[Server, ...]) -> None:
@@ -74,6 +76,7 @@ def test_all_trades_of_all_repeats_are_compared(servers: tuple[Server, ...]) -> 
     rows = {row.name: row.figures for row in report_of(runs).rows}
     assert rows["NATS hung"]["ratio"] == pytest.approx(75 / 60), "not the median of 55 / 50 and 75 / 60"
     assert rows["Redis hung"]["ratio"] == pytest.approx(55 / 50)
+    assert rows["Redis hung"]["s_ratio"] == pytest.approx(1.0)
 
 
 def test_ratios_are_to_the_calm_runs_and_all_is_well(servers: tuple[Server, ...]) -> None:
