@@ -257,8 +257,8 @@ def _report(runs: _Runs) -> Report:
     ]
     report.notes.append(
         "Until sent: from the exchange's send to the engine's, which v2 frames tell. Sender and receiver "
-        "share a core with charts and recorder, and run before these. The C relay, which answers for nothing, "
-        "shows what of the tail is the machine's."
+        "share a core with charts and recorder, and run before these. The C relay, which answers for "
+        "nothing, shows what of the tail is the machine's."
     )
     report.notes.append(
         f"{runs.answers:,} answers of {BARS:,} bars, {runs.answer_bytes / max(1, runs.answers) / 1e3:.0f} kB "

@@ -9,8 +9,8 @@ The engine has the first core alone. Recorder and servers have the core of the e
 receiver leave, as they would take other cores where there are some; these two run at once when they are woken
 (`machine.urgent`).
 
-In a phase with trouble it begins before the first trade and lasts half of the phase, so that the other half
-is the restart and the catching up. At the end every store is compared with the tape.
+In a phase with trouble it begins behind the warm-up and lasts half of the phase; the rest is the restart and
+the catching up. At the end every store is compared with the tape.
 """
 
 import json
@@ -30,7 +30,7 @@ from benchmarks.harness.native import build
 from benchmarks.harness.options import Options
 from benchmarks.harness.report import Check, Column, Report, Row
 from benchmarks.harness.sink_servers import HUNG, KILLED, NAMES, SinkServers
-from benchmarks.harness.stats import medians, pooled_us, ratio
+from benchmarks.harness.stats import WARM_UP_SHARE, medians, pooled_us, ratio
 from benchmarks.harness.store_check import compare
 from benchmarks.harness.trades import symbol_names
 from benchmarks.path_end_to_end import QUIET_HELD_UP, SETTLE_SECONDS
@@ -228,7 +228,8 @@ def _with(core: int, ends: int, seconds: float, servers: SinkServers, runs: Runs
             calm_s = phase.calm_seconds(seconds)
             if calm_s != seconds:
                 before = feed.measure(WELL, calm_s, runs)
-            with servers.trouble(phase.servers, phase.trouble, trouble_s):
+            after_s = SETTLE_SECONDS + WARM_UP_SHARE * length_s
+            with servers.trouble(phase.servers, phase.trouble, after_s, trouble_s):
                 feed.play(length_s)
             feed.keep(phase.name, runs)
             _until(lambda: sick_parts(engine), feed, f"after {phase.name}", runs)
@@ -307,8 +308,8 @@ def report_of(runs: Runs) -> Report:
         "subscriber; the targets are for that.",
         "Calm: next to trouble the runs before and after it with all servers well, next to these the engine "
         "without servers; all trades of all repeats together. Next to the long hang these last 12 s each.",
-        "Trouble lasts the first half of a phase, the other half is restart and catching up, but where its "
-        f"time is named. Phases with trouble of all four are {LONG} times as long.",
+        "Trouble begins behind the warm-up and lasts half of a phase; the rest is restart and catching up, "
+        f"but where its time is named. Phases with trouble of all four are {LONG} times as long.",
     ]
     return report
 

@@ -125,6 +125,16 @@ def test_files_exist(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_tests_exist(page: Path) -> None:
+    missing = []
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", read(page)):
+        file = CHECKOUT / path
+        if not file.exists() or f"def {name}(" not in read(file):
+            missing.append(f"{path}::{name}")
+    assert missing == []
+
+
 def test_metrics_exist() -> None:
     """Each metric that is named in full is made somewhere; what is put together, by its beginning."""
     sources = [

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,9 +75,11 @@ class SinkServers:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
-    def trouble(self, servers: tuple[Server, ...], kind: str, seconds: float) -> Iterator[None]:
-        """`servers` are in trouble when the body begins, and for `seconds`. Behind it they run again."""
-        with ailing(self._hand.submit, servers, kind, seconds):
+    def trouble(
+        self, servers: tuple[Server, ...], kind: str, after_s: float, seconds: float
+    ) -> Iterator[None]:
+        """`servers` are in trouble for `seconds`, `after_s` into the body. Behind it they run again."""
+        with ailing(self._hand.submit, servers, kind, after_s, seconds):
             yield
 
 
@@ -87,23 +88,20 @@ def ailing(
     submit: Callable[[Callable[[], None]], "Future[None]"],
     servers: tuple[Server, ...],
     kind: str,
+    after_s: float,
     seconds: float,
 ) -> Iterator[None]:
     """See `SinkServers.trouble`. `submit` runs a function in the thread that handles servers."""
-    begun = threading.Event()
 
     def work() -> None:
-        try:
-            for server in servers:
-                (server.pause if kind == HUNG else server.kill)()
-        finally:
-            begun.set()
+        time.sleep(after_s)
+        for server in servers:
+            (server.pause if kind == HUNG else server.kill)()
         time.sleep(seconds)
         for server in servers:
             server.heal()
 
     work_done = submit(work)
-    begun.wait()
     try:
         yield
     finally:

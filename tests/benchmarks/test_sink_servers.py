@@ -1,4 +1,4 @@
-"""Trouble as path_sinks makes it: there before the first trade, over when the phase is."""
+"""Trouble as path_sinks makes it: it comes and goes while trades flow, and is over when the phase is."""
 
 import threading
 import time
@@ -41,27 +41,29 @@ def hand() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.mark.parametrize(("kind", "done"), [(HUNG, "pause"), (KILLED, "kill")])
-def test_trouble_is_there_when_the_body_begins_and_gone_behind_it(
+def test_trouble_comes_while_the_body_runs_and_is_gone_behind_it(
     hand: ThreadPoolExecutor, kind: str, done: str
 ) -> None:
     servers = Ailing(), Ailing()
-    with ailing(hand.submit, cast("tuple[Server, ...]", servers), kind, 0.05):
-        assert [server.done for server in servers] == [[done], [done]]
+    with ailing(hand.submit, cast("tuple[Server, ...]", servers), kind, 0.02, 0.02):
+        assert [server.done for server in servers] == [[], []]
+        assert servers[-1].healed.wait(60.0)
     assert [server.done for server in servers] == [[done, "heal"], [done, "heal"]]
 
 
-def test_it_ends_while_the_body_runs(hand: ThreadPoolExecutor) -> None:
+def test_it_begins_and_lasts_as_long_as_told(hand: ThreadPoolExecutor) -> None:
     server, began = Ailing(), time.monotonic()
-    with ailing(hand.submit, cast("tuple[Server, ...]", (server,)), HUNG, 0.02):
-        assert server.healed.wait(60.0)
-        assert time.monotonic() - began >= 0.02
+    with ailing(hand.submit, cast("tuple[Server, ...]", (server,)), HUNG, 0.02, 0.03):
+        pass
+    assert server.done == ["pause", "heal"]
+    assert time.monotonic() - began >= 0.05
 
 
 def test_a_server_that_does_not_come_back_is_told(hand: ThreadPoolExecutor) -> None:
     servers = cast("tuple[Server, ...]", (Ailing(broken=True),))
     with (
         pytest.raises(RuntimeError, match="does not start again"),
-        ailing(hand.submit, servers, KILLED, 0.0),
+        ailing(hand.submit, servers, KILLED, 0.0, 0.0),
     ):
         pass
 
