@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -91,5 +92,11 @@ def main(argv: Sequence[str]) -> int:
     return WRONG if missed or any(report.wrong for report in reports) else OK
 
 
+def _end(number: int, frame: object) -> None:
+    """Unwind, so that engines and servers are stopped: what goes on running would be measured by the next."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))
