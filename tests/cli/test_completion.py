@@ -26,6 +26,11 @@ def test_a_script_says_where_it_goes_and_is_one(shell: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_descriptions_in_fish_are_whole() -> None:
+    """It hands over `kind,name<Tab>description`: only the first comma parts anything."""
+    assert 'string split -m 1 ","' in script("fish")
+
+
 def test_the_users_own_shell() -> None:
     runner = CliRunner(env={"SHELL": "/usr/bin/fish"})
     assert runner.invoke(completion, []).output == script("fish") + "\n"

@@ -63,6 +63,8 @@ def script(shell: str) -> str:
     assert kind is not None, f"click knows {', '.join(SHELLS)}"
     # Not kind.source(): for bash that starts one to see its version.
     source = ShellComplete.source(kind(main, {}, PROGRAM, VARIABLE)).strip()
+    # click's script for fish would end a description at its first comma.
+    source = source.replace('string split ","', 'string split -m 1 ","')
     how = "\n".join(f"# {line}" for line in HOW[shell])
     head, newline, rest = source.partition("\n")
     if head.startswith("#compdef"):  # zsh reads it in the first line alone
