@@ -132,6 +132,7 @@ async def last_run(data_dir: Path, market: Process, known: Known) -> None:
         await engine.history_complete()
         await watcher.saw(watcher.count + ENTRIES_MAX)
         await until(lambda: all_repaired(engine), "what was missed between the runs", 60)
+        await bar_closed(engine, next(iter(known.ids)))
         for name in known.ids:
             ids = await ticks_of(engine, name)
             assert ids == list(range(ids[0], ids[-1] + 1)), f"{name}: /ticks lacks trades, or has some twice"
@@ -156,6 +157,16 @@ async def last_run(data_dir: Path, market: Process, known: Known) -> None:
             made = replayed_bars(derived, drained, symbol, index)
             assert shown[name, resolution] == (max(made), made[max(made)]), f"{name} {resolution}"
     assert int((known.rows["kind"] == TRADE).sum()) > ENTRIES_MAX
+
+
+async def bar_closed(engine: Engine, symbol: str) -> None:
+    """Until a bar of the engine's own has closed: those of before may all be the exchange's by now."""
+    start, _ = await newest_bar(engine, symbol, "1s")
+
+    async def is_over() -> bool:
+        return (await newest_bar(engine, symbol, "1s"))[0] >= start + 2
+
+    await until(is_over, "two seconds with trades")
 
 
 async def all_repaired(engine: Engine) -> bool:
