@@ -10,6 +10,7 @@ from tests.cli.running import tradeback
 from tests.stores.accounts_world import record
 from tradeback.cli import complete
 from tradeback.cli.main import COMMANDS, COMPLETE_VARIABLE, main
+from tradeback.cli.tail import tail
 from tradeback.model.config import AuthConfig
 from tradeback.ops.clock import SystemClock
 from tradeback.stores.registry_sqlite import RegistrySqlite
@@ -27,6 +28,13 @@ def kinds(*words: str) -> list[str]:
     return [item.type for item in comp.get_completions(list(words[:-1]), words[-1])]
 
 
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address that is asked by default is nobody's, though a demo may be running on this machine."""
+    (url,) = [option for option in tail.params if option.name == "url"]
+    monkeypatch.setattr(url, "default", "http://127.0.0.1:1")
+    monkeypatch.setattr(complete, "URL", "http://127.0.0.1:1")
+
+
 @pytest.fixture
 async def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with three symbols and a user, and no engine."""
@@ -35,7 +43,7 @@ async def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     await Users(held, SystemClock(), Passwords(memory_kib=64)).add("alice", "correct-horse-battery")
     held.close()
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(complete, "URL", "http://127.0.0.1:1")
+    nobody_answers(monkeypatch)
     return tmp_path
 
 
@@ -89,7 +97,7 @@ async def test_symbols_of_an_engine_that_wants_a_session(
 
 
 def test_nothing_is_made_and_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complete, "URL", "http://127.0.0.1:1")
+    nobody_answers(monkeypatch)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert offered("tail", "B") == []
     assert list(tmp_path.iterdir()) == []
