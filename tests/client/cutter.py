@@ -19,7 +19,8 @@ class Cutter:
         """A connection lives for 1 to so many bytes from the engine; 0: it is not cut."""
         self.cuts = 0
         self.damage_every = 0
-        """One byte is changed in one of so many binary messages of the engine, on average; 0: in none."""
+        """One byte is changed in one of so many binary messages of the engine, on average; 0: in none. Once
+        in a connection: whoever reads it leaves, and the rest may be read or not."""
         self.damages = 0
         self.port = 0
         self._random = random.Random(seed)
@@ -70,6 +71,7 @@ class Cutter:
 
     async def _pump_damaged(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Frame by frame, so that only what a checksum covers is changed."""
+        is_whole = True
         with suppress(asyncio.IncompleteReadError):
             writer.write(await reader.readuntil(b"\r\n\r\n"))
             while True:
@@ -80,7 +82,8 @@ class Cutter:
                     head, size = head + more, int.from_bytes(more, "big")
                 payload = bytearray(await reader.readexactly(size))
                 is_unlucky = self.damage_every and self._random.randrange(self.damage_every) == 0
-                if head[0] == _BINARY and is_unlucky:
+                if head[0] == _BINARY and is_unlucky and is_whole:
+                    is_whole = False
                     payload[self._random.randrange(size)] ^= self._random.randrange(1, 256)
                     self.damages += 1
                 writer.write(head + payload)

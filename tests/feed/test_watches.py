@@ -255,6 +255,9 @@ async def test_our_client_gets_a_watch_exactly_once_whatever_breaks(
 
         collecting = asyncio.create_task(collect())
         await until_asked(doorman, bool(names))
+        async with asyncio.timeout(30):
+            while feed.position is None:
+                await asyncio.sleep(0.001)
         begin = running.tape.next_sequence
         relay.bytes_most = 10_000
         relay.cut()

@@ -8,7 +8,12 @@ const { Feed, feedUrl } = await import(pathToFileURL(modulePath));
 const options = JSON.parse(optionsText);
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const feed = new Feed(url, options);
-let end = Infinity;
+let end = Infinity, askedForPlace = false;
+
+const placed = () => {
+  if (askedForPlace && feed.position) say({ event: "placed", position: feed.position });
+  askedForPlace &&= !feed.position;
+};
 
 const ended = () => {
   if (feed.position && feed.position.sequence >= end) {
@@ -39,11 +44,13 @@ if (options.throws) {
 }
 
 createInterface({ input: process.stdin }).on("line", (line) => {
-  const { end: last, subscribe, unsubscribe } = JSON.parse(line);
+  const { end: last, placed: asked, subscribe, unsubscribe } = JSON.parse(line);
   if (subscribe) feed.subscribe(...subscribe);
   if (unsubscribe) feed.unsubscribe(...unsubscribe);
   if (last) end = last;
+  if (asked) askedForPlace = true;
 });
+setInterval(placed, 5);
 setInterval(ended, 5);
 
 if (options.subscribe) feed.subscribe(...options.subscribe);
