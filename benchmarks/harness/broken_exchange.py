@@ -22,7 +22,7 @@ from benchmarks.harness.children import Child, Pipe
 from benchmarks.harness.exchange import Exchange
 from benchmarks.harness.exchange_line import Line
 from benchmarks.harness.machine import urgent
-from benchmarks.harness.native import Ints, address, library
+from benchmarks.harness.native import Ints, address, library, touched
 from benchmarks.harness.rest import RestServer
 from benchmarks.harness.trades import FIRST_ID, PRICE_STEPS, PRICE_STRIDE, STAMP_OFFSET, trade_frames
 from benchmarks.harness.websocket import Wire, listen, port_of
@@ -186,7 +186,8 @@ class _BrokenExchange:
         """Send trades on schedule while things break."""
         assert plan.first == int(self._rounds[0]), "numbers run on from one run to the next"
         rng = random.Random(plan.seed)
-        lost, late = self._losses(plan, rng), np.zeros(plan.count, np.int64)
+        lost, late = self._losses(plan, rng), touched(plan.count)
+        self.stamps[plan.first : plan.first + plan.count] = 0
         self.wall_us = (time.time_ns() - time.monotonic_ns() + plan.base_ns) // 1_000
 
         def send() -> None:
@@ -208,7 +209,7 @@ class _BrokenExchange:
 
     def _losses(self, plan: Play, rng: random.Random) -> NDArray[np.uint8]:
         """Which trades no line brings: runs of ids of one symbol, spread over the run."""
-        lost, symbols = np.zeros(plan.count, np.uint8), len(self.names)
+        lost, symbols = np.full(plan.count, 0, np.uint8), len(self.names)
         times = int(plan.losses_per_s * plan.count / plan.rate)
         span = int(plan.count * LOSSES_END) // max(1, times)
         for number in range(times):

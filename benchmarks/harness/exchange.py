@@ -19,7 +19,7 @@ from benchmarks.harness.children import Child, ChildError, Pipe
 from benchmarks.harness.exchange_line import Line
 from benchmarks.harness.machine import urgent
 from benchmarks.harness.market import MarketPool, Tally
-from benchmarks.harness.native import Ints, address, library
+from benchmarks.harness.native import Ints, address, library, touched
 from benchmarks.harness.rest import RestServer
 from benchmarks.harness.trades import TradeFrames, trade_frames
 from benchmarks.harness.websocket import Wire, listen, port_of
@@ -115,7 +115,7 @@ class _Exchange:
 
     def paced(self, plan: Paced) -> Ints:
         """Send trades on schedule; how late each send began, ns."""
-        late = np.zeros(plan.count // plan.burst + 2, np.int64)
+        late = touched(plan.count // plan.burst + 2)
 
         def job(sock: socket.socket) -> int:
             with urgent():

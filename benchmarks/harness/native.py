@@ -83,6 +83,12 @@ def address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)
 
 
+def touched(count: int) -> Ints:
+    """`count` int64 in memory that has been written to: a first touch while latency is measured would be a
+    page fault in it, of the sender, a relay or a receiver."""
+    return np.full(count, -1, np.int64)
+
+
 _I, _P, _D = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
 _FD = ctypes.c_int
 _LAYOUT = ctypes.POINTER(Layout)

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.harness.exchange import Paced
 from benchmarks.harness.machine import urgent
-from benchmarks.harness.native import Ints, address, library
+from benchmarks.harness.native import Ints, address, library, touched
 from benchmarks.harness.subscribers import open_one, place_of_id
 from benchmarks.harness.trades import TradeFrames
 from benchmarks.harness.websocket import timeval
@@ -35,7 +35,7 @@ def receive_relayed(port: int, frames: TradeFrames) -> Iterator[Receive]:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(RECEIVE_SECONDS_MAX))
 
     def receive(plan: Paced) -> Received:
-        latency, wrong = np.zeros(plan.count, np.int64), np.zeros(1, np.int64)
+        latency, wrong = touched(plan.count), np.zeros(1, np.int64)
         with urgent():
             taken = library().receive_relayed(
                 sock.fileno(), ctypes.byref(frames.layout), plan.base_ns, plan.first, plan.count,
@@ -54,7 +54,7 @@ def receive_feed(port: int, names: Sequence[str]) -> Iterator[Receive]:
     places = place_of_id(ids, names)
 
     def receive(plan: Paced) -> Received:
-        latency, wrong, frames = np.zeros(plan.count, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        latency, wrong, frames = touched(plan.count), np.zeros(1, np.int64), np.zeros(1, np.int64)
         count = len(names)
         coming = np.array([plan.first + (place - plan.first) % count for place in range(count)], np.int64)
         with urgent():
