@@ -225,13 +225,45 @@ def test_a_gap_that_is_stood_in_for_is_unrepairable_at_once() -> None:
     assert tape.ledger.complete_through(1) == (8, 80)
 
 
-def test_doubtful_aggregates() -> None:
+def test_doubtful_aggregates_up_to_the_first_young_record() -> None:
     tape = Tape().put(trades(5, 6, 7, 9), trades(1, 2, symbol_id=2))
     rows = np.concatenate(
-        [agg(1, 5, 6), trades(5), agg(2, 7, 9), agg(1, 1, 2, symbol_id=2), agg(2, 3, 3, symbol_id=2)]
-    )
-    assert tape.ledger.doubtful(rows).tolist() == [0, 2, 4], "by symbol, and beyond what is known"
-    assert len(tape.ledger.doubtful(empty_rows(0))) == 0
+        [agg(1, 5, 6), trades(5), agg(2, 7, 9), agg(1, 1, 2, symbol_id=2), agg(2, 3, 3, symbol_id=2),
+         agg(1, 1, 1, symbol_id=9_999), agg(3, 9, 9, recv_ns=2), agg(4, 10, 10)]
+    )  # fmt: skip
+    ripe, aggregates, found = tape.ledger.ripe(rows, 1)
+    assert (ripe, aggregates) == (6, 5)
+    assert found.tolist() == [0, 2, 4, 5], "by symbol, and beyond what is known"
+    ripe, aggregates, found = tape.ledger.ripe(rows, 2)
+    assert (ripe, aggregates, found.tolist()) == (8, 7, [0, 2, 4, 5, 6, 7])
+    ripe, aggregates, found = tape.ledger.ripe(empty_rows(0), 2)
+    assert (ripe, aggregates, found.tolist()) == (0, 0, [])
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), limit_ns=st.integers(0, 2 * GRACE_NS))
+def test_the_kernel_of_ripe_aggregates_equals_plain_python(seed: int, limit_ns: int) -> None:
+    world, rng = World(seed), np.random.default_rng(seed)
+    ledger = Completeness(GRACE_NS, 2)
+    for _ in range(20):
+        rows = world.batch()
+        rows["recv_ns"] = rng.integers(0, 2 * GRACE_NS, len(rows))
+        ledger.feed(rows, 1)
+    rows = np.concatenate([world.batch() for _ in range(5)])
+    rows["recv_ns"] = np.sort(rng.integers(0, 2 * GRACE_NS, len(rows)))
+    ripe, wanted, aggregates = 0, [], 0
+    for row in rows:
+        if row["recv_ns"] > limit_ns:
+            break
+        if row["kind"] == AGG:
+            aggregates += 1
+            span = ledger.span(int(row["symbol_id"]))
+            top = span[1] if span is not None else -1
+            if row["ask_quantity"] > top or missing(ledger, int(row["symbol_id"])):
+                wanted.append(ripe)
+        ripe += 1
+    said = ledger.ripe(rows, limit_ns)
+    assert (said[0], said[1], said[2].tolist()) == (ripe, aggregates, wanted)
 
 
 def test_old_unrepairable_gaps_are_forgotten_and_the_claim_begins_behind_them() -> None:

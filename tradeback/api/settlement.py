@@ -167,7 +167,8 @@ class SettlementDesk:
     async def _run(self) -> None:
         while True:
             try:
-                await self._step()
+                if self._waiting or self._unsaved:
+                    await self._step()
             except TradebackError as error:
                 self._note(error)
             except Exception as error:

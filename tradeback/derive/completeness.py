@@ -29,10 +29,10 @@ from tradeback.derive.completeness_gap import (
     Suspect,
     gap_rows,
 )
-from tradeback.derive.completeness_kernel import has_tails
+from tradeback.derive.completeness_kernel import has_tails, ripe_aggregates
 from tradeback.derive.completeness_ranges import IdRanges, Range, minus
 from tradeback.derive.completeness_stream import Stream
-from tradeback.model.record import AGG, Rows
+from tradeback.model.record import Rows
 
 
 class Completeness(Seen):
@@ -206,15 +206,11 @@ class Completeness(Seen):
             inside &= np.searchsorted(lasts, low) >= np.searchsorted(firsts, high, "right")
         return inside
 
-    def doubtful(self, rows: Rows) -> NDArray[np.intp]:
-        """Indexes of the aggregates among `rows` whose trades are perhaps not all there: ask `fate`."""
-        places = np.flatnonzero(rows["kind"] == AGG)
-        symbols = rows["symbol_id"][places].astype(np.intp)
-        if len(places):
-            self._fit(int(symbols.max()))
-        behind = rows["ask_quantity"][places] > self._top[TRADES, symbols]
-        found: NDArray[np.intp] = places[behind | self._holed[TRADES, symbols]]
-        return found
+    def ripe(self, rows: Rows, limit_ns: int) -> tuple[int, int, NDArray[np.int64]]:
+        """Of records in the order of the tape, contiguous in memory: how many come before the first that was
+        received after `limit_ns`, how many of those are aggregates, and the indexes of the aggregates whose
+        trades are perhaps not all there: ask `fate`."""
+        return ripe_aggregates(self._words, self._holed, rows, limit_ns)
 
     def fate(self, symbol_id: int, first: int, last: int) -> list[Range] | None:
         """What became of trades first..last: the ids that will never come and for which nothing stands in

@@ -78,7 +78,32 @@ def _tails(words: Any, due_ns: Any) -> Any:
     return 0
 
 
-_entry, _tails_entry = entry(_go_on), entry(_tails)
+@kernel("int64(int64,int64,int64,int64,int64,int64)")
+def _ripe(words: Any, holed: Any, rows: Any, count: Any, limit_ns: Any, found: Any) -> Any:
+    size, tops = load_i64(words + 8 * SIZE), load_i64(words + 8 * TOP)
+    aggregates = doubtful = 0
+    for number in range(count):
+        row = rows + number * tick.ROW_BYTES
+        if load_i64(row + tick.RECV_NS) > limit_ns:
+            count = number
+            break
+        if load_8(row + tick.KIND) != AGG:
+            continue
+        aggregates += 1
+        symbol = load_16(row + tick.SYMBOL_ID)
+        if (
+            symbol >= size
+            or int(load_f64(row + tick.ASK_QUANTITY)) > load_i64(tops + 8 * symbol)
+            or load_8(holed + symbol) != 0
+        ):
+            store_64(found + 8 * (2 + doubtful), number)
+            doubtful += 1
+    store_64(found, aggregates)
+    store_64(found + 8, doubtful)
+    return count
+
+
+_entry, _tails_entry, _ripe_entry = entry(_go_on), entry(_tails), entry(_ripe)
 
 
 def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
@@ -95,3 +120,18 @@ def has_tails(words: NDArray[np.int64], due_ns: int) -> bool:
     """Do aggregates name trades behind the last one, of which the oldest were named before `due_ns`, or
     further ones than they did when they began to run ahead?"""
     return bool(_tails_entry(words.ctypes.data, due_ns))
+
+
+def ripe_aggregates(
+    words: NDArray[np.int64], holed: NDArray[np.bool_], rows: NDArray[Any], limit_ns: int
+) -> tuple[int, int, NDArray[np.int64]]:
+    """Records, contiguous in memory, up to the first that was received after `limit_ns`.
+
+    `holed`: (2, symbols), whether ids of a stream are missing. Returns how many records, how many aggregates
+    among them, and the indexes of those whose trades are perhaps not all there.
+    """
+    found = np.empty(2 + len(rows), np.int64)
+    ripe: int = _ripe_entry(
+        words.ctypes.data, holed.ctypes.data, rows.ctypes.data, len(rows), limit_ns, found.ctypes.data
+    )
+    return ripe, int(found[0]), found[2 : 2 + int(found[1])]

@@ -145,6 +145,8 @@ class StandIns:
             self.passed_over += hot - self.cursor
             self.cursor = hot
         self._judge_again()
+        if self._ledger is not None:
+            return self._intake.stalled is None and self._judge(self._ledger, now_ns - self._grace_ns)
         rows = tape.read(self.cursor, ROWS_PER_STEP)
         # Stamps do not rise from record to record: stand-ins carry their aggregate's.
         young = rows["recv_ns"] > now_ns - self._grace_ns
@@ -152,9 +154,6 @@ class StandIns:
         rows = np.ascontiguousarray(rows[:ripe])
         if not len(rows) or self._intake.stalled is not None:
             return False
-        if self._ledger is not None:
-            self._judge(self._ledger, rows)
-            return ripe == ROWS_PER_STEP
         found = np.zeros(len(rows), np.int64)
         context = self._intake.context.address
         count = find_uncertified(context, int(rows.ctypes.data), len(rows), int(found.ctypes.data))
@@ -169,13 +168,18 @@ class StandIns:
         self.cursor += judged
         return judged < len(rows) or ripe == ROWS_PER_STEP
 
-    def _judge(self, ledger: Completeness, rows: Rows) -> None:
-        """By the ledger: whose trades are not all there waits, or gets its stand-in at once."""
-        found = ledger.doubtful(rows).tolist()
-        self.certified += int(np.count_nonzero(rows["kind"] == AGG)) - len(found)
-        for index in found:
-            self._settle(ledger, _Waiting(rows[index : index + 1].copy(), self.cursor + index))
-        self.cursor += len(rows)
+    def _judge(self, ledger: Completeness, limit_ns: int) -> bool:
+        """By the ledger: whose trades are not all there waits, or gets its stand-in at once. True when there
+        are more."""
+        tape, begin = self._intake.tape, self.cursor
+        rows = tape.view_with_epoch(begin, ROWS_PER_STEP)[1]
+        ripe, aggregates, doubtful = ledger.ripe(rows, limit_ns)
+        self.certified += aggregates - len(doubtful)
+        self.cursor += ripe
+        doubted = rows[doubtful]  # no view: what stands in for them is appended
+        for place, index in enumerate(doubtful.tolist()):
+            self._settle(ledger, _Waiting(doubted[place : place + 1].copy(), begin + index))
+        return 0 < ripe == len(rows) and self.cursor < tape.next_sequence
 
     def _judge_again(self) -> None:
         if self._ledger is None:
