@@ -136,8 +136,15 @@ async def same_bars_over_nats(url: str, node: str, hub: Engine, *, on_demand: bo
             for name in (*CONFIGURED, NEW):
                 for place, ask in enumerate(asks):
                     payload = orjson.dumps({"symbol": name, **ask})
-                    # Each of them is the first to ask for something.
-                    found = await connection.request(f"tradeback.req.bars.{node}", payload, timeout=30)
+                    # Each of them is the first to ask for something. Whom the exchange keeps waiting says so.
+                    async with asyncio.timeout(60):
+                        while True:
+                            found = await connection.request(
+                                f"tradeback.req.bars.{node}", payload, timeout=30
+                            )
+                            if not orjson.loads(found.data)["loading"]:
+                                break
+                            await asyncio.sleep(0.05)
                     if on_demand and place:
                         assert len(orjson.loads(found.data)["bars"]) > 500
                     async with http.get(f"/api/v1/symbols/{name}/bars", params=ask) as answer:
