@@ -1,4 +1,6 @@
-"""The kernel for ids that simply go on: nearly all of them. What does not is `completeness_feed`'s business.
+"""Kernels of the ledger: ids that simply go on, nearly all of them, and aggregates ripe to be judged.
+
+What does not go on is `completeness_feed`'s business.
 
 The ledger's arrays are reached through words (int64): addresses of arrays, indexed by (stream, symbol id),
 and the number of symbols they have room for.
