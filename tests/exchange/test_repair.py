@@ -184,7 +184,7 @@ async def test_a_limit_is_waited_out(tmp_path: Path, status: int) -> None:
         await running.settled(2)
         assert loop.time() - begun > 0.9
         assert len(books.asked) == 2
-        assert running.repair.health().state == "ok"
+        await until(lambda: running.repair.health().state == "ok")  # the gap closes before its page is done
 
 
 @pytest.mark.parametrize(
