@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tradeback.derive import completeness_feed
 from tradeback.derive.completeness import Completeness
 from tradeback.derive.completeness_gap import (
     AGGS,
@@ -19,7 +20,7 @@ from tradeback.derive.completeness_gap import (
     StreamState,
     gap_rows,
 )
-from tradeback.derive.completeness_kernel import go_on
+from tradeback.derive.completeness_kernel import go_on, run_length
 from tradeback.model.record import AGG, GAP, LATE, QUOTE, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.record import REPAIRED as REPAIRED_FLAG
 
@@ -436,42 +437,61 @@ def test_batches_make_no_difference(seed: int) -> None:
             )
 
 
-class _OneByOne(Completeness):
-    """The ledger without its kernel, a record at a time: what the kernel must equal."""
+def run_of(rows: Rows) -> int:
+    """Records of one stream from the first on whose ids rise by one, in plain Python."""
+    kind, symbol, number = (rows[0][name] for name in ("kind", "symbol_id", "id"))
+    for count, row in enumerate(rows):
+        if (row["kind"], row["symbol_id"], row["id"]) != (kind, symbol, number + count):
+            return count
+        if count and row["flags"] & STAND_IN:
+            return count
+    return len(rows)
+
+
+class _RunByRun(Completeness):
+    """The ledger without its kernels: what goes on record by record, what does not run by run."""
 
     def feed(self, rows: Rows, first_sequence: int) -> None:
-        for place in range(len(rows)):
-            self._feed_rest(rows[place : place + 1], first_sequence + place)
-
-
-class _ByKernel(Completeness):
-    """Everything by the kernel but the records before which it stops."""
-
-    def feed(self, rows: Rows, first_sequence: int) -> None:
-        while len(rows):
-            taken = go_on(self._words, rows)
-            self._feed_rest(rows[taken : taken + 1], first_sequence + taken)
-            rows, first_sequence = rows[taken + 1 :], first_sequence + taken + 1
+        place = 0
+        while place < len(rows):
+            row = rows[place]
+            span = self.span(int(row["symbol_id"]), AGGS if row["kind"] == AGG else TRADES)
+            goes_on = span is not None and row["id"] == span[1] + 1
+            count = 1 if goes_on else run_of(rows[place:])
+            self._feed_rest(rows[place : place + count], first_sequence + place)
+            place += count
 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 80))
-def test_the_kernel_takes_what_goes_on_as_arrays_do(seed: int, size: int) -> None:
+def test_kernels_take_runs_as_arrays_take_records(seed: int, size: int) -> None:
     world, rng = World(seed), np.random.default_rng(seed)
     rows = np.concatenate([world.batch() for _ in range(20)])
-    ledgers, now_ns, at = (_ByKernel(GRACE_NS), _OneByOne(GRACE_NS)), 0, 0
+    ledgers, now_ns, at = (Completeness(GRACE_NS), _RunByRun(GRACE_NS)), 0, 0
     while at < len(rows):
         part = rows[at : at + int(rng.integers(1, size + 1))]
         now_ns += int(rng.integers(0, GRACE_NS))
         said = []
         for ledger in ledgers:
-            ledger.feed(part, 1 + at)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(completeness_feed, "ODD_RUNS_MAX", len(part))
+                ledger.feed(part, 1 + at)
             said.append(ledger.sweep(now_ns).tobytes())
         assert said[0] == said[1]
         at += len(part)
     one, other = ledgers
     assert (one.doubles, one.fills) == (other.doubles, other.fills)
     assert one.changes() == other.changes()
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_length_of_a_run_equals_plain_python(seed: int) -> None:
+    world = World(seed)
+    rows = np.concatenate([world.batch() for _ in range(5)])
+    rows["flags"][np.random.default_rng(seed).random(len(rows)) < 0.1] |= STAND_IN
+    for place in range(len(rows)):
+        assert run_length(rows[place:]) == run_of(rows[place:])
 
 
 def test_the_kernel_takes_all_of_a_quiet_tape_and_stops_before_what_is_amiss() -> None:

@@ -61,6 +61,8 @@ class SettlementDesk:
         self._of_owner: dict[str, int] = {}
         self._not_before_s: dict[tuple[int, int], float] = {}
         """When to look again, by symbol and time."""
+        self._asked_for = asyncio.Event()
+        """Something waits; without it the desk sleeps."""
         self._task: asyncio.Task[None] | None = None
         self._since_ns = context.clock.wall_ns()
         self._unsaved: dict[str, Settlement] = {}
@@ -166,9 +168,13 @@ class SettlementDesk:
 
     async def _run(self) -> None:
         while True:
+            await self._asked_for.wait()
             try:
                 if self._waiting or self._unsaved:
                     await self._step()
+                else:
+                    self._asked_for.clear()
+                    continue
             except TradebackError as error:
                 self._note(error)
             except Exception as error:
@@ -293,6 +299,7 @@ class SettlementDesk:
 
     def _wait_for(self, settlement: Settlement) -> None:
         self._waiting[settlement.id] = settlement
+        self._asked_for.set()
         self._of_owner[settlement.owner] = self._of_owner.get(settlement.owner, 0) + 1
 
     def _forget(self, settlement: Settlement) -> None:

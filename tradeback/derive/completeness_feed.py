@@ -1,7 +1,8 @@
 """From records of the tape to what is known of ids: the half of the ledger that takes records in. Pure.
 
-Ids that simply go on are a kernel's work. From the first one on that does not, a batch is taken in arrays;
-only symbols whose ids do not go on cost Python, per run of ids and not per record.
+Ids that simply go on are a kernel's work. Where they do not, a run of ids is taken by Python and the kernel
+goes on behind it. Where that happens more than a few times in a batch (a start, a replay), the rest of it is
+taken in arrays, and only symbols whose ids do not go on cost Python, per run of ids and not per record.
 """
 
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tradeback.derive.completeness_gap import (
     Gap,
     Suspect,
 )
-from tradeback.derive.completeness_kernel import go_on, words_of
+from tradeback.derive.completeness_kernel import go_on, run_length, words_of
 from tradeback.derive.completeness_stream import Stream
 from tradeback.model.record import AGG, GAP, STAND_IN, TRADE, UNWATCHED, Rows
 
@@ -28,6 +29,8 @@ NONE: Final = -1
 """No id yet: ids begin with 0."""
 Key = tuple[int, int]
 """Symbol id and stream."""
+ODD_RUNS_MAX = 16
+"""Arrays cost as much as about ten runs of ids."""
 
 
 class Seen:
@@ -81,8 +84,40 @@ class Seen:
     def feed(self, rows: Rows, first_sequence: int) -> None:
         """Take the next records of the tape, contiguous in memory; `rows[0]` stands at `first_sequence`."""
         taken = go_on(self._words, rows)
+        for _ in range(ODD_RUNS_MAX):
+            if taken == len(rows):
+                return
+            odd = self._take_odd(rows[taken:], first_sequence + taken)
+            if not odd:
+                break
+            taken += odd
+            taken += go_on(self._words, rows[taken:])
         if taken < len(rows):
             self._feed_rest(rows[taken:], first_sequence + taken)
+
+    def _take_odd(self, rows: Rows, sequence: int) -> int:
+        """Take the first record, and those behind it whose ids go on from there; how many. 0 for an end of
+        a watch."""
+        row = rows[0]
+        kind, symbol_id = int(row["kind"]), int(row["symbol_id"])
+        if kind == GAP:
+            self._apply_gap(row, sequence)
+            return 1
+        if kind not in STREAM_KINDS:
+            return 0
+        if kind == TRADE and int(row["flags"]) & STAND_IN:
+            self._apply_stand_in(row, sequence)
+            return 1
+        self._fit(symbol_id)
+        count, key = run_length(rows), (symbol_id, STREAM_KINDS.index(kind))
+        last, times = rows[count - 1], (int(row["recv_ns"]), sequence)
+        ids, moments = ((int(row[name]), int(last[name])) for name in ("id", "exchange_us"))
+        self._take_run(key, *ids, *moments, *times)
+        self._dirty[key[1], symbol_id] = True
+        if kind == AGG:
+            first = np.zeros(1, np.intp)
+            self._note_reach(rows, np.arange(count), first, np.array([symbol_id], np.intp))
+        return count
 
     def _feed_rest(self, rows: Rows, first_sequence: int) -> None:
         kinds = rows["kind"]

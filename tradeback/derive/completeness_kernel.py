@@ -105,7 +105,23 @@ def _ripe(words: Any, holed: Any, rows: Any, count: Any, limit_ns: Any, found: A
     return count
 
 
-_entry, _tails_entry, _ripe_entry = entry(_go_on), entry(_tails), entry(_ripe)
+@kernel("int64(int64,int64)")
+def _run(rows: Any, count: Any) -> Any:
+    kind, symbol = load_8(rows + tick.KIND), load_16(rows + tick.SYMBOL_ID)
+    identifier = load_i64(rows + tick.ID)
+    for number in range(1, count):
+        row = rows + number * tick.ROW_BYTES
+        if (
+            load_8(row + tick.KIND) != kind
+            or load_16(row + tick.SYMBOL_ID) != symbol
+            or load_i64(row + tick.ID) != identifier + number
+            or load_8(row + tick.FLAGS) & STAND_IN
+        ):
+            return number
+    return count
+
+
+_entry, _tails_entry, _ripe_entry, _run_entry = entry(_go_on), entry(_tails), entry(_ripe), entry(_run)
 
 
 def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
@@ -116,6 +132,13 @@ def go_on(words: NDArray[np.int64], rows: NDArray[Any]) -> int:
     """
     taken: int = _entry(words.ctypes.data, rows.ctypes.data, len(rows))
     return taken
+
+
+def run_length(rows: NDArray[Any]) -> int:
+    """How many records from the first one on, contiguous in memory and not empty, are of its stream, no
+    stand-ins, and have ids that rise by one."""
+    length: int = _run_entry(rows.ctypes.data, len(rows))
+    return length
 
 
 def has_tails(words: NDArray[np.int64], due_ns: int) -> bool:

@@ -36,6 +36,8 @@ from tradeback.tape.reader import RecordsGone
 
 STEP_S = 0.2
 FLUSH_S = 1.0
+FLUSHES_SPARED = 10
+"""So many times nothing is stored while no gap changes: what a restart reads of the tape is little."""
 ROWS_PER_STEP = 4_096
 ROWS_AT_ONCE = 512
 """Fewer wait for the next turn: what comes while others are read would never let it sleep."""
@@ -140,9 +142,13 @@ class GapKeeper:
             await asyncio.sleep(0 if more else STEP_S)
 
     async def _keep_storing(self) -> None:
+        stored, spared = -1, 0
         while True:
             await asyncio.sleep(FLUSH_S)
-            await self.flush()
+            spared += 1
+            if self.ledger.version != stored or self._unsaved[1] or spared >= FLUSHES_SPARED:
+                stored, spared = self.ledger.version, 0
+                await self.flush()
 
     # Reading.
 
