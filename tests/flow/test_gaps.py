@@ -71,8 +71,8 @@ async def metric(engine: Engine, name: str) -> float:
 
 
 async def opening(market: Process) -> None:
-    """The market waits for one stream more than the engine has: so the storm cannot come before all are there,
-    however long the start takes."""
+    """The market waits for one stream more than the engine has: so the storm cannot come before all are
+    there, however long the start takes."""
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{market.announced['ws']}/ws/any@trade"):
         pass
 

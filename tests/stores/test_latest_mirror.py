@@ -1,6 +1,7 @@
 """Sessions and market watches reach the latest store, whatever happens to it, and other nodes hear of it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,25 @@ async def test_the_union_outlives_the_store(redis_server: RedisServer, node: Nod
     redis_server.kill()
     assert await alone.watches.union() == {"BTCUSDT"}
     await alone.close()
+
+
+class Stubborn(LatestMemory):
+    """Its listener swallows the first cancellation, as the Redis client does while it subscribes anew."""
+
+    async def listen_ended(self) -> AsyncIterator[str]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+        yield "never"
+
+
+async def test_it_ends_though_a_cancellation_is_swallowed(tmp_path: Path) -> None:
+    node = Node(tmp_path / "one.sqlite", Stubborn(SystemTime()))
+    node.mirror.start()
+    await until(lambda: node.mirror.resyncs, 60.0)
+    async with asyncio.timeout(30) as limit:
+        await node.close()
+    assert not limit.expired()
 
 
 async def test_changes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

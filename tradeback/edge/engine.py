@@ -27,6 +27,7 @@ from tradeback.model.symbols import SymbolTable
 from tradeback.ops import memory
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import get_log
+from tradeback.ops.tasks import end as end_tasks
 from tradeback.stores.bus import nats_bus
 from tradeback.stores.registry import OpenRegistry
 from tradeback.stores.series_sqlite import SeriesSqlite
@@ -190,9 +191,7 @@ class Edge(Engine):
 
         async def end() -> None:
             symbols.on_symbols.remove(history.learn)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             await backfill.close()
 
         self._closing.append(end)
@@ -207,9 +206,7 @@ class Edge(Engine):
             task.add_done_callback(self._on_end)
 
         async def end() -> None:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
         self._closing.append(end)
         events = [hub.caught_up] if tape_is_empty else [hub.caught_up, hub.unreachable]

@@ -27,6 +27,7 @@ from tradeback.model.symbols import Symbol, SymbolTable
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log, RepeatLimiter
 from tradeback.ops.metrics import Family, unlabelled
+from tradeback.ops.tasks import end
 from tradeback.stores.ports import SymbolIds, SymbolRecord
 from tradeback.stores.registry_rows import record_of
 
@@ -119,9 +120,7 @@ class Wanted:
     async def stop(self) -> None:
         """End it, and the histories under way. What is subscribed stays so."""
         tasks = [*self._learning, *([self._task] if self._task is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
     def changed(self, *_: object) -> None:
         """A market watch has been changed here: read them at once."""

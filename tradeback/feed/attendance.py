@@ -18,6 +18,7 @@ from tradeback.feed.requests import Requests
 from tradeback.model.errors import StoreError
 from tradeback.ops.log import Log, RepeatLimiter
 from tradeback.ops.metrics import Family, unlabelled
+from tradeback.ops.tasks import finish
 from tradeback.stores.market_watch import MarketWatch
 from tradeback.stores.sessions import Sessions
 
@@ -115,9 +116,7 @@ class Attendance:
     async def stop(self) -> None:
         """End."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await finish([self._task])
 
     def collect(self) -> Iterator[Family]:
         """How many there are."""

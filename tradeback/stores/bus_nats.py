@@ -22,6 +22,7 @@ from tradeback.model.config import NatsConfig
 from tradeback.model.errors import StoreError
 from tradeback.ops.clock import SystemClock
 from tradeback.ops.health import ComponentHealth, State
+from tradeback.ops.tasks import finish
 from tradeback.ops.troubles import Troubles
 from tradeback.stores.bus_denied import Denials, last_words
 from tradeback.stores.bus_readers import Answering, Calls
@@ -126,9 +127,7 @@ class NatsBus:
     async def close(self) -> None:
         """See Bus."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await finish([self._task])
             self._task = None
         for subscription in self._subscriptions.copy():
             await subscription.end()

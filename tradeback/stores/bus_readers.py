@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from tradeback.ops.tasks import end
 from tradeback.stores.ports_bus import Answerer, Handler, Message
 
 ANSWERS_MAX = 64
@@ -61,6 +62,4 @@ class Answering:
 
     async def end(self) -> None:
         """Cancel what is being answered."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)

@@ -8,6 +8,7 @@ import contextlib
 
 from tradeback.model.clock import Clock
 from tradeback.model.errors import StoreError
+from tradeback.ops.tasks import finish
 from tradeback.stores.ports import LatestStore
 
 WAITING_MAX = 8
@@ -35,9 +36,7 @@ class SharedBars:
     async def stop(self) -> None:
         """What waits is not left any more."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await finish([self._task])
 
     def offer(self, symbol: str, resolution: str, answer: bytes) -> None:
         """An answer of the newest bars that was just given."""

@@ -15,6 +15,7 @@ from tradeback.model.errors import StoreError
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
 from tradeback.ops.metrics import Family
+from tradeback.ops.tasks import finish
 from tradeback.ops.troubles import Troubles
 from tradeback.stores.market_watch import MarketWatch
 from tradeback.stores.ports import Accounts, LatestStore, SessionRecord, SharedSession
@@ -77,11 +78,7 @@ class Mirror:
 
     async def stop(self) -> None:
         """End; what still waits is written at the next start."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await finish(self._tasks)
         self._tasks = []
 
     def _on_live(self, record: SessionRecord) -> None:

@@ -13,7 +13,6 @@ reads it.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from tradeback.model.errors import StartupError, StoreError
 from tradeback.model.symbols import Symbol
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log
+from tradeback.ops.tasks import finish
 from tradeback.ops.troubles import Troubles
 from tradeback.stores.mysql import HANGS, Refused, Unreachable
 from tradeback.stores.ports import SymbolRecord
@@ -103,9 +103,7 @@ class SymbolCopy:
     async def stop(self) -> None:
         """End the watching."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await finish([self._task])
 
     @property
     def missing(self) -> str | None:

@@ -6,7 +6,6 @@ another node may still accept one that was ended here, unless it is told (`on_en
 """
 
 import asyncio
-import contextlib
 import hashlib
 import secrets
 import unicodedata
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from tradeback.model.clock import Clock
 from tradeback.model.errors import StoreError
 from tradeback.ops.log import Log, RepeatLimiter
+from tradeback.ops.tasks import finish
 from tradeback.stores.ports import Accounts, SessionRecord
 
 TOKEN_BYTES = 32
@@ -195,9 +195,7 @@ class Sessions:
     async def stop(self) -> None:
         """End the purging."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await finish([self._task])
 
     def _expiry_ns(self, created_ns: int, now_ns: int) -> int:
         lifetime = self._lifetime
