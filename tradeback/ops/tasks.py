@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-AGAIN_S = 0.5
-"""How long a task that was cancelled may go on before it is told again."""
+AGAIN_S = 2.0
+"""How long a task that was cancelled may take to close what it holds before it is told again."""
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:

@@ -24,7 +24,6 @@ from tradeback.exchange.backoff import Backoff
 from tradeback.model.clock import Clock
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.metrics import Family, Histogram
-from tradeback.ops.tasks import finish
 from tradeback.ops.troubles import Troubles
 from tradeback.sinks.drain_aside import SetAside
 from tradeback.sinks.drain_calls import BoundedCalls
@@ -115,8 +114,11 @@ class Drain:
         self._stop.set()
         if self._task is None:
             return
-        await asyncio.wait({self._task}, timeout=timeout_s)
-        await finish([self._task])
+        _, running = await asyncio.wait({self._task}, timeout=timeout_s)
+        for task in running:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
         self._task = None
 
     async def _run(self) -> None:
