@@ -110,6 +110,17 @@ async def test_pages_of_sessions_leave_none_out(node: Node, monkeypatch: pytest.
         assert await node.latest.session(each.record.token_hash) is not None
 
 
+async def test_the_watch_of_a_session_ends_with_it(node: Node) -> None:
+    node.mirror.start()
+    one, other = await node.sessions.create(), await node.sessions.create()
+    await node.watches.add(one.record.watch_id, "BTCUSDT")
+    await node.watches.add(other.record.watch_id, "ETHUSDT")
+    await found(node.latest.watched_by_all, frozenset({"BTCUSDT", "ETHUSDT"}))
+    await node.watches.add(one.record.watch_id, "BNBUSDT")
+    await node.sessions.end(one.token)
+    await found(node.latest.watched_by_all, frozenset({"ETHUSDT"}))
+
+
 async def test_a_store_that_was_away_is_whole_afterwards(redis_server: RedisServer, node: Node) -> None:
     before = await node.sessions.create()
     await node.watches.add(before.record.watch_id, "BTCUSDT")

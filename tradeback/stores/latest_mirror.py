@@ -26,6 +26,7 @@ PAGE = 500
 CHANGES_MAX = 10_000
 """Changes that wait for the store; more are left to the next time everything is written."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.25, 5.0
+_UNCHANGED = SharedSession(None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Mirror:
         self._note(record.token_hash, SharedSession(record.user_id, record.expires_ns // 1_000_000))
 
     def _on_end(self, token_hash: str) -> None:
+        self._watches.pop(token_hash, None)  # an anonymous session's watch ends with it
         self._note(token_hash, None)
 
     def _note(self, token_hash: str, session: SharedSession | None) -> None:
@@ -144,13 +146,15 @@ class Mirror:
                 try:
                     await self._latest.put_watches({watch_id: await self._accounts.watched(watch_id)})
                 except BaseException:
-                    self._watches[watch_id] = None
+                    if self._changed.get(watch_id, _UNCHANGED) is not None:  # its session lives
+                        self._watches[watch_id] = None
                     raise
             self.written += 1
 
     async def _put_session(self, token_hash: str, session: SharedSession | None) -> None:
         if session is None:
             await self._latest.drop_session(token_hash)
+            await self._latest.put_watches({token_hash: []})
         else:
             await self._latest.put_session(token_hash, session)
 
