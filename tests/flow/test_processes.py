@@ -45,6 +45,7 @@ RATE = 3_000.0
 VICTIMS = ("engine", "worker:0", "recorder", "engine", "recorder")
 ENTRIES = 200
 QUICKLY_S = 0.4
+OWN_BARS = 3
 
 
 @pytest.fixture
@@ -222,6 +223,18 @@ async def test_bars_are_right_while_the_recorder_is_killed_again_and_again(
                     os.kill(pid, signal.SIGKILL)
         assert compared >= 10
         await kill(engine, "recorder")
+
+        async def newest() -> int:
+            bars = await engine.get("/api/v1/symbols/BTCUSDT/bars", resolution="1s")
+            return max(int(bar["time"]) for bar in bars["bars"] if bar["complete"])
+
+        # Bars of its own: all before may be the exchange's klines, when the history took longer.
+        later = await newest() + OWN_BARS
+
+        async def closed() -> bool:
+            return await newest() >= later
+
+        await until(closed, "bars behind the history", 60)
         await engine.stop()
     assert compare_with_replay(tmp_path / "data") > 0
 
