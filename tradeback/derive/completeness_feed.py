@@ -30,7 +30,7 @@ NONE: Final = -1
 Key = tuple[int, int]
 """Symbol id and stream."""
 ODD_RUNS_MAX = 16
-"""Arrays cost as much as about ten runs of ids."""
+"""With more of them in a batch the rest is taken in arrays, whose cost hardly rises with their number."""
 
 
 class Seen:
