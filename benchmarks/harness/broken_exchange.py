@@ -55,8 +55,8 @@ class Play:
     ids_per_loss: int = 1
     burst: int = 1
     """Trades per send."""
-    lag_s: float = 0.0
-    """How long after the first line the others are sent the same."""
+    lag_s: tuple[float, float] = (0.0, 0.0)
+    """How long after the first line the others are sent the same: each send anew, at random between these."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,8 @@ class _BrokenExchange:
         assert plan.first == int(self._rounds[0]), "numbers run on from one run to the next"
         rng = random.Random(plan.seed)
         lost, late = self._losses(plan, rng), touched(plan.count)
+        sends = -(-plan.count // plan.burst)
+        lags = (np.random.default_rng(plan.seed).uniform(*plan.lag_s, sends) * 1e9).astype(np.int64)
         self.stamps[plan.first : plan.first + plan.count] = 0
         self.wall_us = (time.time_ns() - time.monotonic_ns() + plan.base_ns) // 1_000
 
@@ -194,7 +196,7 @@ class _BrokenExchange:
             with urgent():
                 library().paced_on_lines(
                     address(self._fds), LINES_MAX, self.frames.frames, ctypes.byref(self.frames.layout),
-                    plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, int(plan.lag_s * 1e9),
+                    plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, address(lags),
                     address(lost), address(self.stamps[plan.first :]), address(late), address(self._rounds),
                 )  # fmt: skip
 

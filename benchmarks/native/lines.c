@@ -4,11 +4,12 @@
 
 /* Send `count` trades, numbers first.., `burst` in each send, `rate` per second, on the clock's schedule, to every
    descriptor of fds[0..lines) that is not -1; every other send begins with the last one, so that all lines are first
-   equally often. The other lines follow lag_ns later, as lines of two hosts do. One that cannot be sent to becomes -1. lost[i] != 0: trade first + i happens, but no line brings it.
+   equally often. The other lines have send s lags_ns[s] later, as lines of two hosts do. One that cannot be sent to
+   becomes -1. lost[i] != 0: trade first + i happens, but no line brings it.
    stamps_ns[i]: when it happened, after base_ns. late_ns[i]: how late that was. *rounds counts trades: whoever takes a
    descriptor out of fds waits until it has moved on, then nothing is being sent to it. Returns the trades that happened. */
 int64_t paced_on_lines(volatile int32_t *fds, int64_t lines, const char *frames, const struct layout *at, int64_t base_ns,
-                       double rate, int64_t first, int64_t count, int64_t burst, int64_t lag_ns, const uint8_t *lost,
+                       double rate, int64_t first, int64_t count, int64_t burst, const int64_t *lags_ns, const uint8_t *lost,
                        int64_t *stamps_ns, int64_t *late_ns, volatile int64_t *rounds) {
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     char *out = malloc(at->frame_bytes * burst);
@@ -27,7 +28,7 @@ int64_t paced_on_lines(volatile int32_t *fds, int64_t lines, const char *frames,
         }
         for (int64_t k = 0, sent = 0; bytes && k < lines; k++) {
             int64_t place = (first + i) / burst & 1 ? lines - 1 - k : k;
-            if (fds[place] >= 0 && sent++ && lag_ns) sleep_until(next + lag_ns);
+            if (fds[place] >= 0 && sent++ && lags_ns[i / burst]) sleep_until(next + lags_ns[i / burst]);
             int32_t fd = fds[place];
             if (fd >= 0 && send_all(fd, out, bytes)) __sync_bool_compare_and_swap(&fds[place], fd, -1);
         }
