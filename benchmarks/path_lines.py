@@ -44,8 +44,7 @@ ONE_LINE, TWO_LINES = "tradeback, v2, one line", "tradeback, v2, two lines"
 VARIANTS = (RELAY, ONE_LINE, TWO_LINES)
 TARGETS = (("p50", 1.2), ("p99", 1.5))
 LAGS = (0.1, 0.9)
-"""Bounds of how late the other line is, as shares of the interval: not within a send, which shares its core with
-the subscriber."""
+"""How late the other line may be, as shares of the interval: not while the first send is still at work."""
 
 Receive = Callable[[Paced], tuple[Ints, int, Played]]
 """The trades of a run: latencies in ns, how many were wrong or doubled, and what the sender says."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.feed.harness import Trade, World, ask, entries, subscribe, text, world
 from tradeback.model.config import FeedConfig
 from tradeback.model.limits import CLIENT_ERRORS_MAX, CLIENT_MESSAGE_BYTES_MAX
+from tradeback.model.symbols import Symbol
 from tradeback.wire import control
 from tradeback.wire.v1 import decode_v1, encode_v1, make_entries
 
@@ -47,6 +48,37 @@ async def test_the_snapshot_knows_prices_from_before_the_start() -> None:
     async with world(latest_price=known.get) as running, running.connect() as ws:
         await subscribe(ws, "BTCUSDT", "ETHUSDT")
         assert await entries(ws, 1) == [(1, 99.5, 0.0)]
+
+
+async def test_symbols_that_are_not_known_yet_are_waited_for() -> None:
+    """The first start on an empty folder: clients are there before the exchange has said what it has."""
+    async with world(attach=False) as running, running.connect() as early, running.connect() as other:
+        await early.send('{"type":"subscribe","symbols":["NEWUSDT","NOPE"]}')
+        await early.send('{"type":"ping"}')
+        assert (await ask(other, {"type": "ping"}))["type"] == "pong", "others need not wait"
+        assert (await subscribe(other, "BTCUSDT"))["symbols"].keys() == {"BTCUSDT"}
+        running.symbols.put(Symbol(9, "NEWUSDT", tick_size="0.01000000", step_size="0.00100000"))
+        running.feed.attach_kernels()
+        assert (await text(early))["symbols"] == {
+            "NEWUSDT": {"id": 9, "price_precision": 2, "quantity_precision": 3}
+        }
+        refused = await text(early)
+        assert (refused["code"], "NOPE" in refused["message"]) == ("unknown_symbol", True)
+        assert (await text(early))["type"] == "pong", "in the order of the requests"
+        running.trade((9, 7.0, 3.0))
+        assert await entries(early, 1) == [(9, 7.0, 3.0)]
+        assert (await ask(early, {"type": "subscribe", "symbols": ["NOPE"]}))["code"] == "unknown_symbol"
+
+
+async def test_what_waits_for_the_start_is_bounded() -> None:
+    padding = "x" * (CLIENT_MESSAGE_BYTES_MAX - 100)
+    async with world(attach=False) as running, running.connect() as early, running.connect() as other:
+        for _ in range(3):
+            await early.send(
+                orjson.dumps({"type": "subscribe", "symbols": ["NEWUSDT"], "x": padding}).decode()
+            )
+        assert await closed(early) == 1008
+        assert (await ask(other, {"type": "ping"}))["type"] == "pong"
 
 
 async def test_frames_are_the_format_to_the_byte() -> None:

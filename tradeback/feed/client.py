@@ -180,9 +180,13 @@ class Client(WSListener):
 
     def receive(self, text: bytes) -> None:
         """A whole text message. While lagging or catching up it waits, so that answers never pile up."""
-        if not self.lagging and self.replay is None:
+        if self.lagging or self.replay is not None or self.deferred:
+            self.defer(text)
+        else:
             self.feed.request(self, text)
-            return
+
+    def defer(self, text: bytes) -> None:
+        """Let a message wait, and all that come behind it."""
         waiting = self.deferred = self.deferred or []
         waiting.append(text)
         if sum(map(len, waiting)) > 2 * CLIENT_MESSAGE_BYTES_MAX:

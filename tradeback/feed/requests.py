@@ -5,10 +5,11 @@ client (see the lanes), then live entries: in this order and with
 nothing between, because everything happens before the loop reads the next batch. A symbol that was
 subscribed already is named in the answer again but gets no second snapshot, since its volumes go on
 adding up. Channels that are switched off and unknown names of the same request come last, as one error
-each; the rest works.
+each; the rest works. While the engine is still starting a name may be unknown because the exchange has
+not been asked yet: such a request waits, and what the client sends behind it, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -36,7 +37,10 @@ class Requests:
         v2: LaneV2,
         enigma: EnigmaChannel,
         features: FeatureConfig,
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`complete`: whether the symbols are known; until then requests for unknown ones wait."""
+        self._complete = complete
         self._clock = clock
         self._symbols = symbols
         self._v2 = v2
@@ -58,6 +62,9 @@ class Requests:
             self.refuse(client, control.error(control.BAD_JSON, f"not JSON: {error}"))
             return
         request = control.parse(message, client.lane.version)
+        if not self._complete() and self._names_unknown(request):
+            client.defer(text)
+            return
         self.served += 1
         if isinstance(request, control.Subscribe):
             self._subscribe(client, request)
@@ -125,6 +132,10 @@ class Requests:
             self.refuse(client, control.unknown_symbols(unknown))
         if forbidden:
             self.refuse(client, control.forbidden_symbols(forbidden))
+
+    def _names_unknown(self, request: object) -> bool:
+        named = request.names if isinstance(request, control.Subscribe | control.Unsubscribe) else ()
+        return any(self._symbols.find(name) is None for name in named)
 
     def _resolve(self, names: tuple[str, ...], everything: bool) -> tuple[list[Symbol], list[str]]:
         """The symbols with these names, each once, and the names that mean nothing here."""

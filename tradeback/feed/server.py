@@ -117,7 +117,7 @@ class Feed:
             enigma_of,
             lambda symbol_id: enigma_message(known(), symbol_id, path.tape, clock.wall_ns()),
         )
-        self.requests = Requests(clock, symbols, self.v2, self.enigma, features)
+        self.requests = Requests(clock, symbols, self.v2, self.enigma, features, lambda: self.ready)
         self.lagging: set[Client] = set()
         self.attendance: Attends | None = None
         """Told of sockets with a session."""
@@ -137,7 +137,7 @@ class Feed:
         return self.path.trades
 
     def attach_kernels(self) -> None:
-        """From now on records may come: the path serves the clients.
+        """From now on records may come: the path serves the clients. The symbols are known.
 
         Loop thread; the kernel modules were imported by a thread before.
         """
@@ -149,6 +149,8 @@ class Feed:
         for client in list(self.clients):
             if client.lane is self.v2:
                 self.v2.describe(client)
+            if client.deferred and not client.lagging and client.replay is None:
+                self._serve_deferred(client)  # it named symbols that nobody knew yet
         self._since_ns = self._clock.wall_ns()
 
     def start(self) -> None:
@@ -327,8 +329,8 @@ class Feed:
         for place, text in enumerate(waiting):
             if client.closing:
                 return
-            if client.lagging or client.replay is not None:
-                client.deferred = waiting[place:]
+            if client.lagging or client.replay is not None or client.deferred:
+                client.deferred = (client.deferred or []) + waiting[place:]
                 return
             self.request(client, text)
 
