@@ -17,6 +17,7 @@ import pytest
 
 from tradeback.model.config import TapeConfig
 from tradeback.model.record import ROW_BYTES, TRADE, Rows, empty_rows, seal
+from tradeback.tape.growing import Growing
 from tradeback.tape.index import build_index, write_index
 from tradeback.tape.reader import TapeReader
 from tradeback.tape.segment import CHECK_ROWS, list_segments
@@ -216,4 +217,54 @@ def test_query_by_index(benchmark: Any, reader: TapeReader) -> None:
 def test_query_by_scan(benchmark: Any, reader: TapeReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Baseline: the same without indexes, every record read and verified."""
     monkeypatch.setattr(reader._indexes, "find", lambda segment: None)
+    monkeypatch.setattr(Growing, "pieces", lambda known: [])
     assert_found(benchmark, benchmark.pedantic(query, args=(reader,), rounds=ROUNDS, warmup_rounds=1))
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half of all records are of one symbol; one segment is sealed and indexed, the newest as large."""
+    folder = tmp_path_factory.mktemp("busy")
+    rows = market_rows(READ_ROWS)
+    rows["symbol_id"] %= 2
+    with Tape.open(folder, TapeConfig(segment_bytes=ROW_BYTES * (READ_ROWS // 2 + 10))) as tape:
+        tape.append(rows)
+    for segment in list_segments(folder)[:-1]:
+        write_index(segment, build_index(segment))
+    return folder
+
+
+PAGE_ROWS = 1_000
+PAGES = {"sealed": READ_ROWS // 4, "newest": READ_ROWS * 3 // 4}
+"""Id from which on a page is asked for: in the middle of either segment."""
+
+
+def page(reader: TapeReader, from_id: int) -> Rows:
+    return reader.symbol_rows(1, kinds=[TRADE], from_id=from_id, rows_max=PAGE_ROWS, by_id=True)
+
+
+def assert_page(benchmark: Any, found: Rows, from_id: int) -> None:
+    rows = market_rows(READ_ROWS)
+    wanted = rows["id"][(rows["symbol_id"] % 2 == 1) & (rows["id"] >= from_id)][:PAGE_ROWS]
+    assert found["id"].tolist() == wanted.tolist()
+    benchmark.extra_info["result"] = f"{zlib.crc32(found['id'].tobytes()):08x}"
+
+
+@pytest.mark.benchmark(group="tape: a page of 1,000 trades in order of id")
+@pytest.mark.parametrize("where", PAGES)
+def test_next_page(benchmark: Any, busy: Path, where: str) -> None:
+    """By a reader that has given a page before: of pieces without these ids it reads nothing."""
+    reader = TapeReader(busy)
+    page(reader, 0)
+    found = benchmark.pedantic(page, args=(reader, PAGES[where]), rounds=10 * ROUNDS, warmup_rounds=1)
+    assert_page(benchmark, found, PAGES[where])
+
+
+@pytest.mark.benchmark(group="tape: a page of 1,000 trades in order of id")
+@pytest.mark.parametrize("where", PAGES)
+def test_page_of_a_new_reader(benchmark: Any, busy: Path, where: str) -> None:
+    """Baseline: nothing is known yet, so every trade of the symbol is looked at."""
+    found = benchmark.pedantic(
+        lambda reader: page(reader, PAGES[where]), setup=lambda: ((TapeReader(busy),), {}), rounds=ROUNDS
+    )
+    assert_page(benchmark, found, PAGES[where])

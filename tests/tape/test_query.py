@@ -2,21 +2,25 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.tape.helpers import START_US, config, flip, make_rows, same
 from tradeback.model.errors import TapeError
 from tradeback.model.record import AGG, QUOTE, REPAIRED, TRADE, Rows
+from tradeback.tape import growing, query, segment
 from tradeback.tape.index import build_index, write_index
 from tradeback.tape.keeper import Keeper
-from tradeback.tape.query import IndexCache, Query, only_symbols, times_us
+from tradeback.tape.query import IndexCache, Query, only_symbols
 from tradeback.tape.reader import TapeReader
 from tradeback.tape.segment import list_segments, offset_of
+from tradeback.tape.spans import times_us
 from tradeback.tape.writer import Tape
 
 COUNT = 700
@@ -33,18 +37,42 @@ def market_rows() -> Rows:
     return rows
 
 
-@pytest.fixture(scope="module", params=["indexed", "scanned"])
-def reader(request: pytest.FixtureRequest) -> Iterator[TapeReader]:
-    """The same tape with indexes on its sealed segments, and without."""
+@contextmanager
+def small_pieces(rows: int) -> Iterator[None]:
+    """Segments of so few records consist of several pieces."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (query, growing, segment):
+            patch.setattr(module, "CHECK_ROWS", rows)
+        yield
+
+
+@contextmanager
+def market(*, indexed: bool, rows_per_segment: int = 64) -> Iterator[TapeReader]:
+    """A reader of `market_rows`, with indexes on its sealed segments or without."""
     with tempfile.TemporaryDirectory() as folder:
-        with Tape.open(folder, config(rows_per_segment=64)) as tape:
+        with Tape.open(folder, config(rows_per_segment=rows_per_segment)) as tape:
             tape.append(market_rows())
-        for segment in list_segments(Path(folder))[:-1]:
-            if request.param == "scanned":
-                segment.index_path.unlink(missing_ok=True)
+        for sealed in list_segments(Path(folder))[:-1]:
+            if indexed:
+                write_index(sealed, build_index(sealed))
             else:
-                write_index(segment, build_index(segment))
+                sealed.index_path.unlink(missing_ok=True)
         yield TapeReader(folder)
+
+
+@pytest.fixture(
+    scope="module", params=["indexed", "scanned", "indexed pieces", "scanned pieces", "one piece-wise"]
+)
+def reader(request: pytest.FixtureRequest) -> Iterator[TapeReader]:
+    """The same tape with and without indexes, in segments of one piece and of several.
+
+    One reader for all examples: what one query has learnt must be right for the next.
+    """
+    indexed, pieces = "indexed" in request.param, "piece" in request.param
+    rows_per_segment = 1_000 if "one" in request.param else 64
+    rows = 9 if pieces else segment.CHECK_ROWS
+    with small_pieces(rows), market(indexed=indexed, rows_per_segment=rows_per_segment) as found:
+        yield found
 
 
 BOUND = st.none() | st.integers(-5_000, 1_000 * COUNT + 5_000).map(lambda offset: START_US + offset)
@@ -89,6 +117,53 @@ def test_against_a_plain_filter(
     assert [row[:-1] for row in found.tolist()] == wanted[:rows_max]
 
 
+@pytest.mark.parametrize("rows_per_segment", [64, 1_000])
+def test_a_page_reads_the_pieces_it_is_made_of(
+    rows_per_segment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trades page by page in order of id, some repaired late: not everything is read for every page."""
+    read = 0
+    mask = Query.mask
+
+    def counting(self: Query, rows: Rows) -> NDArray[np.bool_]:
+        nonlocal read
+        read += len(rows)
+        return mask(self, rows)
+
+    monkeypatch.setattr(Query, "mask", counting)
+    wanted = market_rows()
+    wanted = wanted[(wanted["symbol_id"] == 2) & (wanted["kind"] == TRADE)]
+    wanted = wanted[np.argsort(wanted["id"], kind="stable")]
+    with small_pieces(4), market(indexed=True, rows_per_segment=rows_per_segment) as found:
+        pages, from_id, more = [], 0, True
+        while more:
+            page = found.symbol_rows(2, kinds=(TRADE,), from_id=from_id, rows_max=3, by_id=True)
+            pages.append(page[:2])
+            more = len(page) == 3
+            from_id = int(page["id"][-1])
+    together = np.concatenate(pages)
+    assert same(together, wanted)
+    assert len(pages) > 10
+    assert read < 4 * COUNT, f"{read} records looked at for {len(pages)} pages of a tape of {COUNT}"
+
+
+def test_a_cut_file_is_an_error_not_a_wrong_answer() -> None:
+    with small_pieces(9), market(indexed=True, rows_per_segment=1_000) as found:
+        whole = found.symbol_rows(2, rows_max=10_000)
+        (only,) = found.segments()
+        with only.path.open("r+b") as file:
+            file.truncate(offset_of(COUNT - 40))
+        shorter = found.symbol_rows(2, rows_max=10_000)
+        assert same(shorter, whole[: len(shorter)])
+        assert len(shorter) < len(whole)
+        known = growing.Growing(only)
+        pieces = known.pieces()
+        with only.path.open("r+b") as file:
+            file.truncate(offset_of(COUNT - 80))
+        with pytest.raises(TapeError, match="are gone"):
+            list(known.gather(pieces, 2, lambda: None))
+
+
 def test_find_tells_sequences(reader: TapeReader) -> None:
     market = market_rows()
     for symbol in (3, None):
@@ -113,9 +188,10 @@ def test_receipt_counts_where_there_is_no_exchange_time() -> None:
     assert times_us(rows).tolist() == expected
 
 
-def test_while_the_tape_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [7, 16_384])
+def test_while_the_tape_is_written(tmp_path: Path, piece: int) -> None:
     """The newest records are found at once, and rolls and indexing change no answer."""
-    with Tape.open(tmp_path, config(rows_per_segment=50, sync_interval_s=0.001)) as tape:
+    with small_pieces(piece), Tape.open(tmp_path, config(rows_per_segment=50, sync_interval_s=0.001)) as tape:
         reader = TapeReader(tmp_path)
         for first in range(1, 1_000, 30):
             tape.append(make_rows(30, first))

@@ -9,7 +9,7 @@ from typing import Final
 
 from tradeback.model.errors import TapeError
 from tradeback.model.record import Rows, count_intact, empty_rows
-from tradeback.tape.query import Found, IndexCache, Query, find, first_rows
+from tradeback.tape.query import Enough, Found, IndexCache, Query, find, first_rows
 from tradeback.tape.segment import Segment, list_segments
 from tradeback.tape.state import load_state
 
@@ -134,7 +134,7 @@ class TapeReader:
         rows_max: int,
         by_id: bool = False,
     ) -> Rows:
-        """Records of one symbol: by index in sealed segments, by scan in the newest.
+        """Records of one symbol: by index in sealed segments; the newest as far as it is known, then by scan.
 
         `kinds` None: all. Times are us since 1970, `from_us` inclusive, `to_us` exclusive: the exchange's
         time, or the time of receipt where there is none (quotes). `from_id` is the lowest id wanted.
@@ -142,7 +142,8 @@ class TapeReader:
         of id (repaired trades stand late on the tape). Raises TapeError when a record in the way is damaged.
         """
         query = Query(symbol_id, kinds, from_us, to_us, from_id)
-        return first_rows(self.find(query), rows_max, by_id=by_id)
+        enough = Enough() if by_id else None
+        return first_rows(find(self.segments(), query, self._indexes, enough), rows_max, enough)
 
     def find(self, query: Query) -> Iterator[Found]:
         """All matches with their sequences, in tape order and in pieces; see query.find."""
