@@ -6,7 +6,8 @@ subscriber's frames are kept in C as they come and decoded afterwards. Every oth
 line, so that each is first equally often; the other line has it later, at a random moment before the next
 send, as two hosts' lines have. (Not at a fixed one: half an interval after the first send is when a trade
 reaches the subscriber on a machine that wakes a core in 20 us; there its core was always taken by the second
-send.) The version with one line shows what the second costs.
+send.) The core of both ends is kept awake (`harness.awake`), for the relay, too. The version with one line
+shows what the second costs.
 """
 
 import time
@@ -18,6 +19,7 @@ import numpy as np
 
 from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
+from benchmarks.harness.awake import awake
 from benchmarks.harness.broken_exchange import BrokenExchange, Play, Played
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Paced
@@ -134,7 +136,7 @@ def run(options: Options) -> Report:
     trades = sum(int(rate * _seconds(options)) for rate, _ in LOADS) * _turns(options)
     for _ in range(options.repeats):
         for variant in VARIANTS:
-            with machine.pinned(ends_core), BrokenExchange(ends_core, names) as exchange:
+            with awake(ends_core), machine.pinned(ends_core), BrokenExchange(ends_core, names) as exchange:
                 base_ns = time.monotonic_ns()
                 opened = (
                     _relay(exchange, server_core)

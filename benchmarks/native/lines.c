@@ -1,4 +1,4 @@
-/* Two lines and a client that keeps all: paced sender on every open line, and a receiver of whole frames. */
+/* Two lines and a client that keeps all: paced sender on every open line, a receiver of whole frames, a spinner. */
 #include "wire_ends.h"
 #include <sys/prctl.h>
 
@@ -64,5 +64,14 @@ int64_t keep_frames(int fd, int64_t base_ns, unsigned char *bytes, int64_t room,
             start += size;
         }
         __sync_lock_test_and_set(&state[1], count);
+    }
+}
+
+/* Until *stop is set. */
+void spin_until(volatile int64_t *stop) {
+    while (!*stop) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
     }
 }
