@@ -1,8 +1,8 @@
 """A core that never sleeps, for the ends of a latency.
 
-To wake a core that its system has put to sleep takes 1 us on one virtual machine and 25 to 50 on another,
+To wake a core that its system has put to sleep takes some us on one virtual machine and 25 to 50 on another,
 at random. Exchange and subscriber stand for machines of their own: how theirs wake is not what is measured,
-and it would be more than half of the 99th percentile. The core of what is measured sleeps as it likes.
+but was in three of four slow trades. The core of what is measured sleeps as it likes.
 """
 
 import os
