@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -120,7 +121,11 @@ class Seat:
 
 
 def _own_terminal() -> None:
-    """Ctrl-C and passwords come from this terminal, not from the one of whoever runs the tests."""
+    """Ctrl-C and passwords come from this terminal, not from the one of whoever runs the tests.
+
+    Nor does a hangup of this one go unheard because the tests run under nohup.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
