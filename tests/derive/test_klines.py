@@ -99,7 +99,7 @@ def test_lots_are_exact_and_halves_go_to_even(volume: str, lot_digits: int, lots
 
 
 def test_blanks_more_fields_and_longer_numbers_are_read_the_slow_way() -> None:
-    rows = [[*PLAIN, 5], [*PLAIN[:1], "1." + "0" * 40 + "1", *PLAIN[2:]], [*PLAIN[:2], "1e3", *PLAIN[3:]]]
+    rows = [[*PLAIN, 5], [*PLAIN[:1], "1." + "0" * 40 + "1", *PLAIN[2:]]]
     for row in rows:
         assert kernel_only(text_of([row]), 4) is None
         assert len(klines.read(text_of([row]), 4)) == 1
@@ -121,7 +121,7 @@ def test_an_empty_answer_has_no_klines() -> None:
         text_of([PLAIN]).replace(b"]]", b"],]"),
         *(text_of([[*PLAIN[:place], wrong, *PLAIN[place + 1 :]]]) for place, wrong in (
             (0, "1"), (0, -1), (0, True), (0, None), (0, 10**17), (8, "3"), (8, 2.5), (1, 1.0), (2, "nan"),
-            (3, "x"), (4, None), (5, "-1"), (5, "inf"), (5, "1" * 30), (9, ""), (10, []), (10, "1.2.3"),
+            (2, "1e3"), (2, "1_000"), (3, "x"), (4, None), (5, "-1"), (5, "inf"), (5, "1" * 30), (9, ""), (10, []), (10, "1.2.3"),
         )),
     ],
 )  # fmt: skip

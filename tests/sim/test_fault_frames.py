@@ -22,6 +22,19 @@ from tradeback.sim.fault_frames import (
 from tradeback.sim.faults import BROKEN, GARBAGE
 
 
+@given(
+    st.binary(max_size=120)
+    | st.sampled_from(GARBAGE).map(
+        lambda how: payload_of(garbage(how, random.Random(5), "BTCUSDT", trade(7)))
+    ),
+    st.integers(0, 120),
+)
+def test_any_frame_can_be_asked_for_its_stream(payload: bytes, cut: int) -> None:
+    """Several faults may hit one frame: what one of them made meets the next."""
+    for part in (payload, payload[:cut], b'{"stream":"' + payload[:cut]):
+        assert isinstance(stream_of(frame(part)), str)
+
+
 def test_streams_and_ids_of_good_frames() -> None:
     assert (stream_of(trade(17)), id_of(trade(17))) == ("btcusdt@trade", 17)
     assert (stream_of(agg(5, 1, 2, "1.0")), id_of(agg(5, 1, 2, "1.0"))) == ("btcusdt@aggTrade", 5)

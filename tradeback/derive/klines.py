@@ -8,12 +8,12 @@ without trades repeats the last price, which is no trade of its time, so it coun
 import json
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from math import isfinite
 from typing import Any, Final
 
 import numpy as np
 
 from tradeback.derive.layout import EXCHANGE, I64_MAX, NO_FIRST_ID, NO_ID, Bars, empty_bars
+from tradeback.model.decimal_text import decimal_floats
 
 Kline = Sequence[Any]
 """One element of the exchange's klines answer; see above."""
@@ -57,12 +57,10 @@ def is_kline(entry: Any) -> bool:
     if not all(type(entry[index]) is int and 0 <= entry[index] <= I64_MAX // 1_000 for index in _INTEGERS):
         return False
     try:
-        return all(
-            isinstance(entry[index], str) and isfinite(float(entry[index])) and float(entry[index]) >= 0
-            for index in _DECIMALS
-        )
-    except ValueError:
+        decimal_floats([entry[index] for index in _DECIMALS])
+    except (ValueError, TypeError):
         return False
+    return True
 
 
 def bars_of(klines: Sequence[Kline], lot_digits: int) -> Bars:

@@ -1,14 +1,14 @@
 """The slow path: frames that the kernel refuses, decoded by orjson and float.
 
 It is also the oracle: a sample of live frames is decoded both ways and compared. Accepts the same events
-in any JSON spelling; refuses what is not a finite, non-negative number or an id in range.
+in any JSON spelling; refuses what is not a decimal number as the kernel knows them or an id in range.
 """
 
-import math
 from typing import Any
 
 import orjson
 
+from tradeback.model.decimal_text import decimal_float
 from tradeback.model.errors import DecodeError
 from tradeback.model.record import AGG, BUYER_MAKER, QUOTE, TRADE, Rows, empty_rows
 from tradeback.model.symbols import SymbolTable
@@ -89,12 +89,9 @@ def _number(event: dict[str, Any], key: str) -> float:
     if not isinstance(text, str):
         raise DecodeError(f"{key} is not a decimal string")
     try:
-        value = float(text)
+        return decimal_float(text)
     except ValueError as error:
-        raise DecodeError(f"{key} is {text[:40]!r}, not a number") from error
-    if not math.isfinite(value) or value < 0 or math.copysign(1.0, value) < 0:
-        raise DecodeError(f"{key} is {text[:40]!r}, not a finite number from 0 up")
-    return value
+        raise DecodeError(f"{key}: {error}") from error
 
 
 def _identifier(event: dict[str, Any], key: str) -> int:

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from tradeback.derive.completeness_gap import AGGS, STREAM_KINDS
+from tradeback.model.decimal_text import decimal_floats
 from tradeback.model.record import (
     BUYER_MAKER,
     LINE_REST,
@@ -91,11 +92,9 @@ def _fill(
         raise ValueError("ids do not rise")
     moments = np.array(times, np.int64)
     rows["exchange_us"] = np.where(moments < _US_MIN, moments * 1_000, moments)
-    rows["price"] = list(map(float, prices))
-    rows["quantity"] = list(map(float, quantities))
-    good = np.isfinite(rows["price"]) & (rows["price"] > 0)
-    if not np.all(good & np.isfinite(rows["quantity"]) & (rows["quantity"] >= 0)):
-        raise ValueError("a price or a quantity is none")
+    rows["price"], rows["quantity"] = decimal_floats(prices), decimal_floats(quantities)
+    if not np.all(rows["price"] > 0):
+        raise ValueError("a price is none")
     maker = np.array(makers, np.bool_).astype(np.uint8) * BUYER_MAKER
     rows["flags"] = maker | np.uint8(REPAIRED | LINE_REST << LINE_SHIFT)
     return rows

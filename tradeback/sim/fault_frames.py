@@ -28,7 +28,8 @@ def stream_of(data: bytes) -> str:
     """The stream of one complete frame, combined or raw; REPLY for an answer, "" when it cannot be told."""
     payload = payload_of(data)
     if payload.startswith(_STREAM):
-        return payload[len(_STREAM) : payload.index(b'"', len(_STREAM))].decode()
+        name, quote, _ = payload[len(_STREAM) :].partition(b'"')
+        return name.decode("latin-1") if quote else ""
     if payload.startswith((b'{"result"', b'{"error"')):
         return REPLY
     event, symbol = _EVENT.search(payload), _SYMBOL.search(payload)
@@ -36,7 +37,7 @@ def stream_of(data: bytes) -> str:
         return ANNOUNCEMENT
     if symbol is None:
         return ""
-    return f"{symbol[1].decode().lower()}@{event[1].decode() if event else 'bookTicker'}"
+    return f"{symbol[1].decode('latin-1').lower()}@{event[1].decode() if event else 'bookTicker'}"
 
 
 def id_of(data: bytes) -> int:
