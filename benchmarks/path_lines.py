@@ -1,25 +1,26 @@
 """End to end as users run it: wire v2, every trade on two lines of which the first wins, against a C relay.
 
-The relay has one line and no second copy to read and drop. The engine has one process, as in
-`path_end_to_end`; sender, loads and way of comparing (the best of all runs) are the same, too. The
-subscriber's frames are kept in C as they come and decoded afterwards. Every other send begins with the second
-line, so that each is first equally often; the other line has it later, at a random moment before the next
-send, as two hosts' lines have. (Not at a fixed one: half an interval after the first send is when a trade
-reaches the subscriber on a machine that wakes a core in 20 us; there its core was always taken by the second
-send.) The core of both ends is kept awake (`harness.awake`), for the relay, too. The version with one line
-shows what the second costs.
+The relay has one line and no second copy to read and drop. All three are up at the same time on one core and
+take turns, a quarter of a second each (a second at the lowest load, so that a p99 is of ten trades), in an
+order that turns round: the machine changes its pace by the second, and so it does that for all. As in
+`path_end_to_end` the best of all runs counts. The subscriber's frames are kept in C as they come and decoded
+afterwards.
+
+Every other send begins with the second line, so that each is first equally often; the other line has it at a
+random moment before the next send, as two hosts' lines have. The sender waits by looking at the clock and
+gives way to the subscriber, which has the same core: with timers the two were in each other's way, most with
+two lines. The version with one line shows what the second costs.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from benchmarks.alternatives import c_relay
 from benchmarks.harness import machine
-from benchmarks.harness.awake import awake
 from benchmarks.harness.broken_exchange import BrokenExchange, Play, Played
 from benchmarks.harness.engine import Engine
 from benchmarks.harness.exchange import Paced
@@ -32,11 +33,9 @@ from benchmarks.harness.trades import symbol_names
 from benchmarks.path_end_to_end import (
     COLUMNS,
     HISTORY_SECONDS_MAX,
-    LOADS,
     RELAY,
     SETTLE_SECONDS,
     SYMBOLS,
-    TURNS,
     doubt_of,
 )
 
@@ -44,6 +43,10 @@ NAME = "path_lines"
 TITLE = "Exchange socket to subscriber socket, wire v2, one and two lines; one-way latency in us"
 ONE_LINE, TWO_LINES = "tradeback, v2, one line", "tradeback, v2, two lines"
 VARIANTS = (RELAY, ONE_LINE, TWO_LINES)
+LOADS = ((1_000, 1, 1.0), (10_000, 1, 0.25), (50_000, 5, 0.25))
+"""(trades per second, trades per send, seconds of a run)."""
+TURNS = 20
+"""How often each is measured at every load before it is started anew."""
 TARGETS = (("p50", 1.2), ("p99", 1.5))
 LAGS = (0.1, 0.9)
 """How late the other line may be, as shares of the interval: not while the first send is still at work."""
@@ -53,12 +56,34 @@ Receive = Callable[[Paced], tuple[Ints, int, Played]]
 
 
 @dataclass
+class _Path:
+    """What is measured, with an exchange of its own."""
+
+    variant: str
+    exchange: BrokenExchange
+    pid: int
+    receive: Receive
+    awake: bool
+    """Whether the sender may look at the clock: not where that would take the core of what is measured."""
+    sent: int = 0
+    """Trades so far."""
+
+
+@dataclass
 class _Runs:
     """Everything that was measured: (variant, load) -> figures per run."""
 
     figures: dict[tuple[str, int], list[dict[str, float]]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     trades: int = 0
+
+    def add(
+        self, variant: str, rate: int, count: int, latency: Ints, wrong: int, figures: dict[str, float]
+    ) -> None:
+        self.figures.setdefault((variant, rate), []).append(figures)
+        self.trades += len(latency)
+        if len(latency) != count or wrong:
+            self.wrong.append(f"{variant} at {rate:,}/s: {len(latency)} of {count} trades, {wrong} wrong")
 
 
 @contextmanager
@@ -90,61 +115,56 @@ def _engine(
             yield engine.pid, receive
 
 
-def _measure(
-    exchange: BrokenExchange,
-    variant: str,
-    pid: int,
-    receive: Receive,
-    base_ns: int,
-    options: Options,
-    runs: _Runs,
-) -> None:
-    first, seconds = 0, _seconds(options)
-    for rate, burst in LOADS * _turns(options):
-        count = int(rate * seconds) // burst * burst
-        time.sleep(SETTLE_SECONDS)
-        cpu, held_up, start = machine.cpu_ns(pid), machine.held_up_ns(pid), time.monotonic_ns()
-        lag_s = (LAGS[0] * burst / rate, LAGS[1] * burst / rate)
-        exchange.begin("play", Play(base_ns, rate, first, count, first, burst=burst, lag_s=lag_s))
-        latency, wrong, played = receive(Paced(base_ns, rate, first, count, burst))
-        p50, p99 = percentiles_us(latency, 50, 99)
-        figures = {
-            "p50": p50, "p99": p99, "late": float(np.percentile(played.late_ns, 99)) / 1e3,
-            "cpu": (machine.cpu_ns(pid) - cpu) / count / 1e3,
-            "held_up": (machine.held_up_ns(pid) - held_up) / (time.monotonic_ns() - start) * 100,
-        }  # fmt: skip
-        runs.figures.setdefault((variant, rate), []).append(figures)
-        runs.trades += len(latency)
-        if len(latency) != count or wrong:
-            runs.wrong.append(f"{variant} at {rate:,}/s: {len(latency)} of {count} trades, {wrong} wrong")
-        first += count
+def _measure(path: _Path, rate: int, burst: int, count: int, base_ns: int, runs: _Runs) -> None:
+    """One run of one of them, while the others have nothing to do."""
+    time.sleep(SETTLE_SECONDS)
+    cpu, held_up, start = machine.cpu_ns(path.pid), machine.held_up_ns(path.pid), time.monotonic_ns()
+    lag_s = (LAGS[0] * burst / rate, LAGS[1] * burst / rate)
+    play = Play(base_ns, rate, path.sent, count, path.sent, burst=burst, lag_s=lag_s, awake=path.awake)
+    path.exchange.begin("play", play)
+    latency, wrong, played = path.receive(Paced(base_ns, rate, path.sent, count, burst))
+    p50, p99 = percentiles_us(latency, 50, 99)
+    figures = {
+        "p50": p50, "p99": p99, "late": float(np.percentile(played.late_ns, 99)) / 1e3,
+        "cpu": (machine.cpu_ns(path.pid) - cpu) / count / 1e3,
+        "held_up": (machine.held_up_ns(path.pid) - held_up) / (time.monotonic_ns() - start) * 100,
+    }  # fmt: skip
+    path.sent += count
+    runs.add(path.variant, rate, count, latency, wrong, figures)
 
 
-def _seconds(options: Options) -> float:
-    return 1.0 if options.full else 0.5
+def _take_turns(options: Options, runs: _Runs) -> None:
+    server_core, ends_core = machine.cores()
+    names, turns = symbol_names(SYMBOLS), options.pick(1, TURNS)
+    trades = turns * sum(_count(*load) for load in LOADS)
+    with ExitStack() as opened:
+        opened.enter_context(machine.pinned(ends_core))
+        base_ns, paths = time.monotonic_ns(), []
+        for variant in VARIANTS:
+            exchange = opened.enter_context(BrokenExchange(ends_core, names))
+            path = (
+                _relay(exchange, server_core)
+                if variant == RELAY
+                else _engine(exchange, server_core, 1 + (variant == TWO_LINES), base_ns, trades)
+            )
+            pid, receive = opened.enter_context(path)
+            paths.append(_Path(variant, exchange, pid, receive, awake=server_core != ends_core))
+        for turn in range(turns):
+            for rate, burst, seconds in LOADS:
+                for path_now in paths if turn % 2 == 0 else reversed(paths):
+                    _measure(path_now, rate, burst, _count(rate, burst, seconds), base_ns, runs)
 
 
-def _turns(options: Options) -> int:
-    return options.pick(1, TURNS)
+def _count(rate: int, burst: int, seconds: float) -> int:
+    return int(rate * seconds) // burst * burst
 
 
 def run(options: Options) -> Report:
-    """Measure all three, `repeats` times in turn, each time TURNS times. Raises NoCompiler."""
+    """Measure all three, TURNS times in turn, `repeats` times with fresh processes. Raises NoCompiler."""
     build()
-    server_core, ends_core = machine.cores()
-    names, runs = symbol_names(SYMBOLS), _Runs()
-    trades = sum(int(rate * _seconds(options)) for rate, _ in LOADS) * _turns(options)
+    runs = _Runs()
     for _ in range(options.repeats):
-        for variant in VARIANTS:
-            with awake(ends_core), machine.pinned(ends_core), BrokenExchange(ends_core, names) as exchange:
-                base_ns = time.monotonic_ns()
-                opened = (
-                    _relay(exchange, server_core)
-                    if variant == RELAY
-                    else _engine(exchange, server_core, 1 + (variant == TWO_LINES), base_ns, trades)
-                )
-                with opened as (pid, receive):
-                    _measure(exchange, variant, pid, receive, base_ns, options, runs)
+        _take_turns(options, runs)
     return _report(runs)
 
 
@@ -154,7 +174,7 @@ def _report(runs: _Runs) -> Report:
         list(COLUMNS),
         wrong=runs.wrong,
     )  # fmt: skip
-    for rate, burst in LOADS:
+    for rate, burst, _ in LOADS:
         base = best(runs.figures[RELAY, rate])
         for variant in VARIANTS:
             figures = best(runs.figures[variant, rate])
@@ -167,6 +187,7 @@ def _report(runs: _Runs) -> Report:
                     )
             report.rows.append(Row(f"{rate // 1000}k/s ({burst} per send) {variant}", figures))
     report.notes.append(
+        f"The best of {len(runs.figures[RELAY, LOADS[0][0]])} runs each, in turn. "
         f"{runs.trades:,} trades received, each compared by number and price; none came by REST. "
         "With two lines the engine reads every trade twice."
     )

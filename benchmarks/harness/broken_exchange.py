@@ -21,7 +21,7 @@ from benchmarks.harness.certificate import Certificate
 from benchmarks.harness.children import Child, Pipe
 from benchmarks.harness.exchange import Exchange
 from benchmarks.harness.exchange_line import Line
-from benchmarks.harness.machine import urgent
+from benchmarks.harness.machine import giving_way, urgent
 from benchmarks.harness.native import Ints, address, library, touched
 from benchmarks.harness.rest import RestServer
 from benchmarks.harness.trades import FIRST_ID, PRICE_STEPS, PRICE_STRIDE, STAMP_OFFSET, trade_frames
@@ -57,6 +57,9 @@ class Play:
     """Trades per send."""
     lag_s: tuple[float, float] = (0.0, 0.0)
     """How long after the first line the others are sent the same: each send anew, at random between these."""
+    awake: bool = False
+    """Wait for the moment of a send by looking at the clock, not by a timer, and give the core to whoever wants
+    it meanwhile: the subscriber, whose core then neither sleeps nor sets timers."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +196,12 @@ class _BrokenExchange:
         self.wall_us = (time.time_ns() - time.monotonic_ns() + plan.base_ns) // 1_000
 
         def send() -> None:
-            with urgent():
+            with giving_way() if plan.awake else urgent():
                 library().paced_on_lines(
                     address(self._fds), LINES_MAX, self.frames.frames, ctypes.byref(self.frames.layout),
                     plan.base_ns, plan.rate, plan.first, plan.count, plan.burst, address(lags),
-                    address(lost), address(self.stamps[plan.first :]), address(late), address(self._rounds),
+                    int(plan.awake), address(lost), address(self.stamps[plan.first :]), address(late),
+                    address(self._rounds),
                 )  # fmt: skip
 
         sender = threading.Thread(target=send)

@@ -102,8 +102,9 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
         _I, (_FD, ctypes.c_char_p, _LAYOUT, _I, _I, _I, _P, _I, _I, _I, _I, _P, _P),
     ),
     "renumber": (None, (_P, _P, _I)),
-    "paced_on_lines": (_I, (_P, _I, ctypes.c_char_p, _LAYOUT, _I, _D, _I, _I, _I, _P, _P, _P, _P, _P)),
-    "spin_until": (None, (_P,)),
+    "paced_on_lines": (
+        _I, (_P, _I, ctypes.c_char_p, _LAYOUT, _I, _D, _I, _I, _I, _P, ctypes.c_int, _P, _P, _P, _P),
+    ),
     "keep_frames": (_I, (_FD, _I, _P, _I, _P, _I, _P)),
 }  # fmt: skip
 

@@ -1,21 +1,31 @@
-/* Two lines and a client that keeps all: paced sender on every open line, a receiver of whole frames, a spinner. */
+/* Two lines and a client that keeps all: paced sender on every open line, a receiver of whole frames. */
 #include "wire_ends.h"
 #include <sys/prctl.h>
+
+/* Until a time of now_ns, by a timer or (`awake`) by looking at the clock. */
+static void wait_until(int64_t at_ns, int awake) {
+    if (!awake) return sleep_until(at_ns);
+    while (now_ns() < at_ns) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
 
 /* Send `count` trades, numbers first.., `burst` in each send, `rate` per second, on the clock's schedule, to every
    descriptor of fds[0..lines) that is not -1; every other send begins with the last one, so that all lines are first
    equally often. The other lines have send s lags_ns[s] later, as lines of two hosts do. One that cannot be sent to
-   becomes -1. lost[i] != 0: trade first + i happens, but no line brings it.
+   becomes -1. `awake`: see wait_until. lost[i] != 0: trade first + i happens, but no line brings it.
    stamps_ns[i]: when it happened, after base_ns. late_ns[i]: how late that was. *rounds counts trades: whoever takes a
    descriptor out of fds waits until it has moved on, then nothing is being sent to it. Returns the trades that happened. */
 int64_t paced_on_lines(volatile int32_t *fds, int64_t lines, const char *frames, const struct layout *at, int64_t base_ns,
-                       double rate, int64_t first, int64_t count, int64_t burst, const int64_t *lags_ns, const uint8_t *lost,
-                       int64_t *stamps_ns, int64_t *late_ns, volatile int64_t *rounds) {
+                       double rate, int64_t first, int64_t count, int64_t burst, const int64_t *lags_ns, int awake,
+                       const uint8_t *lost, int64_t *stamps_ns, int64_t *late_ns, volatile int64_t *rounds) {
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     char *out = malloc(at->frame_bytes * burst);
     int64_t step = (int64_t)(1e9 * burst / rate), next = now_ns() + 2000000;
     for (int64_t i = 0; i < count; i += burst, next += step) {
-        sleep_until(next);
+        wait_until(next, awake);
         int64_t began = now_ns(), wall_us = clock_ns(CLOCK_REALTIME) / 1000, bytes = 0;
         int64_t end = count - i < burst ? count : i + burst;
         for (int64_t k = i; k < end; k++) {
@@ -28,7 +38,7 @@ int64_t paced_on_lines(volatile int32_t *fds, int64_t lines, const char *frames,
         }
         for (int64_t k = 0, sent = 0; bytes && k < lines; k++) {
             int64_t place = (first + i) / burst & 1 ? lines - 1 - k : k;
-            if (fds[place] >= 0 && sent++ && lags_ns[i / burst]) sleep_until(next + lags_ns[i / burst]);
+            if (fds[place] >= 0 && sent++ && lags_ns[i / burst]) wait_until(next + lags_ns[i / burst], awake);
             int32_t fd = fds[place];
             if (fd >= 0 && send_all(fd, out, bytes)) __sync_bool_compare_and_swap(&fds[place], fd, -1);
         }
@@ -64,14 +74,5 @@ int64_t keep_frames(int fd, int64_t base_ns, unsigned char *bytes, int64_t room,
             start += size;
         }
         __sync_lock_test_and_set(&state[1], count);
-    }
-}
-
-/* Until *stop is set. */
-void spin_until(volatile int64_t *stop) {
-    while (!*stop) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
     }
 }
