@@ -50,7 +50,7 @@ PURE_ROOMS = ("model", "kernel", "ingest", "derive", "wire")
 PURE_FILES = (
     "exchange/streams", "exchange/placement", "exchange/backoff", "exchange/budget", "exchange/fragments",
     "exchange/watchdog",
-    "feed/interest", "feed/session", "feed/ladder", "feed/passage",
+    "feed/interest", "feed/ladder", "feed/passage", "tape/spans",
     *(f"sim/{name}" for name in (
         "bars", "book", "channels", "chart", "clock", "config", "divide", "exchange_info", "fault_frames",
         "fault_play", "fault_rest", "fault_seeds", "faults", "history",

@@ -58,8 +58,8 @@ class Play:
     lag_s: tuple[float, float] = (0.0, 0.0)
     """How long after the first line the others are sent the same: each send anew, at random between these."""
     awake: bool = False
-    """Wait for the moment of a send by looking at the clock, not by a timer, and give the core to whoever wants
-    it meanwhile: the subscriber, whose core then neither sleeps nor sets timers."""
+    """Wait for the moment of a send by looking at the clock, not by a timer, and give the core to whoever
+    wants it meanwhile: the subscriber, whose core then neither sleeps nor sets timers."""
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,10 @@ def page(exchange: BrokenExchange, name: str, **query: object) -> list[dict[str,
     return found
 
 
-def test_both_lines_get_every_trade(exchange: BrokenExchange, playing: Playing) -> None:
+@pytest.mark.parametrize("awake", [False, True])
+def test_both_lines_get_every_trade(exchange: BrokenExchange, playing: Playing, awake: bool) -> None:
     with lines(exchange, 2) as (a, b):
-        first, played = playing.play(COUNT)
+        first, played = playing.play(COUNT, awake=awake)
         ours, theirs = trades(a, COUNT), trades(b, COUNT)
     assert ours == theirs
     assert [number_of(trade) for trade in ours] == list(range(first, first + COUNT))

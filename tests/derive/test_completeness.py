@@ -111,6 +111,7 @@ def test_ids_that_go_on_leave_nothing() -> None:
 def test_suspected_then_open_then_repaired() -> None:
     tape = Tape().put(trades(5, recv_ns=100), trades(9, 10, recv_ns=200))
     assert tape.sweep(200 + GRACE_NS - 1) == []
+    assert not tape.ledger.is_calm()
     assert tape.ledger.complete_through(1) == (5, 50)
     assert tape.ledger.wanted(1, TRADES, 0, 99) == [], "the other line has its chance first"
     assert tape.sweep(200 + GRACE_NS) == [(6, 8, OPEN, 3)]
@@ -120,6 +121,7 @@ def test_suspected_then_open_then_repaired() -> None:
     assert tape.ledger.wanted(1, TRADES, 7, 99) == [(7, 8)]
     tape.put(trades(6, 8, flags=REPAIRED_FLAG | LATE))
     assert tape.sweep(2_000) == []
+    assert not tape.ledger.is_calm()
     assert tape.ledger.gaps()[0].missing == 1
     assert tape.ledger.complete_through(1) == (6, 50)
     tape.put(trades(7))
@@ -128,6 +130,17 @@ def test_suspected_then_open_then_repaired() -> None:
     assert tape.ledger.gaps() == tape.ledger.gaps(UNREPAIRABLE) == []
     assert tape.ledger._streams[1, TRADES].gaps == {}
     assert (tape.ledger.opened, tape.ledger.repaired, tape.ledger.unrepairable) == (1, 1, 0)
+    assert tape.ledger.is_calm()
+
+
+def test_a_gap_that_is_given_up_keeps_nobody_waiting() -> None:
+    tape = Tape().put(trades(5, recv_ns=100), trades(9, recv_ns=200))
+    tape.sweep(200 + GRACE_NS)
+    (gap,) = tape.ledger.gaps()
+    tape.ledger.give_up(gap, 5_000)
+    assert tape.sweep(5_000) == [(6, 8, UNREPAIRABLE, 3)]
+    assert tape.ledger.gaps(UNREPAIRABLE)
+    assert tape.ledger.is_calm()
 
 
 def test_what_the_other_line_brings_in_time_was_no_gap() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.exchange.harness import Desk, desk
 from tests.ingest.oracle import ws_frame
 from tests.ingest.world import combined, raw, trade
-from tradeback.exchange.socket_reader import SocketReader
+from tradeback.exchange.socket_reader import SHADOW_READS, SocketReader
 from tradeback.model.limits import READ_BUFFER_BYTES
 from tradeback.model.record import TRADE, Rows
 from tradeback.ops.clock import SystemClock
@@ -95,6 +95,35 @@ async def test_what_was_read_is_acknowledged_after_it_was_served(tmp_path: Path)
                 assert unacked(theirs) == 0
         # The first segments of a connection are acknowledged at once, whatever is asked for.
         assert owed[30:] == [1] * 30
+
+
+async def test_a_sample_is_compared_after_its_trades_are_served(tmp_path: Path) -> None:
+    """The slow path takes 100 times as long: nobody waits for it but who comes after."""
+    with desk(tmp_path) as world, connected(socket.AF_UNIX) as (theirs, ours):
+        seen: list[tuple[int, list[int], bytes]] = []
+
+        class Compares(Nobody):
+            def on_shadow(self, payload: bytes, row: Rows) -> None:
+                seen.append((int(row["id"][0]), ids(world), payload))
+
+        reader = SocketReader(world.intake, SystemClock(), 0, Carrier(ours), Compares())
+
+        def read(*frames: bytes) -> None:
+            theirs.sendall(b"".join(frames))
+            reader.buffer_updated(ours.recv_into(reader.get_buffer(-1)))
+
+        read(message(1), message(2))
+        for identifier in range(3, SHADOW_READS + 2):
+            read(message(identifier))
+        assert [identifier for identifier, _, _ in seen] == [1], "the first read, then one in SHADOW_READS"
+        rest = message(SHADOW_READS + 4)
+        read(message(SHADOW_READS + 2), message(SHADOW_READS + 3), rest[:50])
+        read(rest[50:])
+        (_, served, payload), (sampled, served_later, _) = seen
+        assert payload in message(1)
+        assert served == [1, 2]
+        assert (sampled, served_later[-1]) == (SHADOW_READS + 2, SHADOW_READS + 3)
+        assert ids(world) == list(range(1, SHADOW_READS + 5)), "what a sampled read leaves in pieces goes on"
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])

@@ -142,6 +142,10 @@ class Completeness(Seen):
 
     # Asking.
 
+    def is_calm(self) -> bool:
+        """Whether nothing is suspected and no gap is open, by what has been fed."""
+        return all(stream.is_calm() for stream in self._streams.values())
+
     def gaps(self, state: int = OPEN) -> list[Gap]:
         """All gaps in memory that are in this state: every open one, and the newest unrepairable ones."""
         return [

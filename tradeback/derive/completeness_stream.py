@@ -42,6 +42,10 @@ class Stream:
         )
         return tuple(self.holes.pieces()), tuple(self.covered.pieces()), tuple(suspects)
 
+    def is_calm(self) -> bool:
+        """Whether nothing may still come: no suspicion, no open gap."""
+        return not self.suspects and all(gap.state != OPEN for gap in self.gaps.values())
+
     def unsettled(self) -> Iterator[tuple[int, int]]:
         """(first missing id, exchange time before it) of everything that may still come."""
         parts = [(one.first, one.last, one.before_us) for one in self.suspects]

@@ -23,8 +23,9 @@ from tradeback.model.limits import READ_BUFFER_BYTES, READ_BUFFER_BYTES_MAX, REA
 from tradeback.model.record import Rows
 from tradeback.path import layout as at
 
-SHADOW_READS = 4_096
-"""One read in this many has its first frame decoded by the slow path too, and compared."""
+SHADOW_READS = 16_384
+"""One read in this many has its first frame decoded by the slow path too, and compared, when it is served.
+That takes 0.1 to 0.3 ms in which other trades wait; of busy lines it is one read a second."""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 """Linux has it."""
 _FIRST_BYTE = 0xFF
@@ -174,10 +175,10 @@ class SocketReader(asyncio.BufferedProtocol):
     def _look(self) -> None:
         """After a read that the kernel could not finish, or that others want to see."""
         pulled = bool(self._words[at.READER_TAKEN])
-        if not self._words[at.READER_SAMPLE_IN]:
-            self._sample()
         if pulled:
             self._intake.finish()
+        if not self._words[at.READER_SAMPLE_IN]:
+            self._sample()
         if self._words[at.READER_HAVE] or not pulled:
             self._drain(pulled)
         self._find_room()

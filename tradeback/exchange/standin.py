@@ -34,7 +34,7 @@ from tradeback.ops.metrics import Family
 from tradeback.tape.query import Query
 from tradeback.tape.reader import TapeReader
 
-ROWS_PER_STEP = 4_096
+ROWS_PER_STEP = 8_192
 SEARCHES_PER_STEP = 4
 """Each reads the tape for about 10 ms, and the loop has other work."""
 LOOK_BACK_ROWS = 65_536

@@ -263,7 +263,7 @@ def take(reader: Any, n: Any, recv_ns: Any) -> Any:
 
     DONE when nothing is left to do and the arena was empty before, so that the next read goes where this
     one went. LOOK when Python has to go on, with READER_TAKEN 1 from the results of `pump`, with 0 from the
-    start.
+    start; the arena is as it was then, so that a sample (READER_SAMPLE_IN 0) is compared after it is served.
     """
     path = load_i64(reader + 8 * at.READER_PATH)
     before = load_i64(reader + 8 * at.READER_HAVE)
@@ -274,8 +274,7 @@ def take(reader: Any, n: Any, recv_ns: Any) -> Any:
     _add(reader + 8 * at.READER_BYTES, n)
     _add(reader + 8 * at.READER_SAMPLE_IN, -1)
     store_64(reader + 8 * at.READER_TAKEN, 0)
-    blocked = load_i64(reader + 8 * at.READER_BLOCKED) | load_i64(path + 8 * at.STALLED)
-    if blocked != 0 or load_i64(reader + 8 * at.READER_SAMPLE_IN) == 0:
+    if load_i64(reader + 8 * at.READER_BLOCKED) | load_i64(path + 8 * at.STALLED) != 0:
         return at.LOOK
     base = load_i64(reader + 8 * at.READER_BASE)
     count = _pull(path, base, base + have, recv_ns, load_i64(reader + 8 * at.READER_LINE))
@@ -285,7 +284,7 @@ def take(reader: Any, n: Any, recv_ns: Any) -> Any:
     left = base + have - load_i64(ingest + 8 * words.POSITION)
     if count > 0:
         odd |= (1 - load_i64(path + 8 * at.COMMITTED)) | load_i64(path + 8 * at.ATTENTION)
-    if odd | left != 0:
+    if odd | left != 0 or load_i64(reader + 8 * at.READER_SAMPLE_IN) == 0:
         return at.LOOK
     store_64(reader + 8 * at.READER_HAVE, 0)
     _acknowledge(reader)
