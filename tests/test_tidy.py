@@ -154,6 +154,10 @@ def test_every_part_has_a_floor() -> None:
     assert found - {"__init__"} <= known
 
 
+def test_what_is_called_pure_is_there() -> None:
+    assert [name for name in PURE_FILES if not (PACKAGE / f"{name}.py").is_file()] == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_imports_go_downwards(path: Path) -> None:
     if path == PACKAGE / "__init__.py":
