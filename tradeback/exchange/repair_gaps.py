@@ -27,6 +27,7 @@ from tradeback.exchange.intake import Intake
 from tradeback.model.clock import Clock
 from tradeback.model.errors import TapeError
 from tradeback.model.record import KIND_NAMES, Rows, empty_rows
+from tradeback.ops.beat import beat
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.log import Log
 from tradeback.ops.metrics import Family, unlabelled
@@ -34,7 +35,7 @@ from tradeback.stores.gaps_sqlite import GapQuery, GapsSqlite
 from tradeback.stores.ports import Position
 from tradeback.tape.reader import RecordsGone
 
-STEP_S = 0.2
+STEP_S = 0.25
 CALM_STEPS = 2
 """A step is so much longer while nothing is missing: each holds up the trades of a moment."""
 FLUSH_S = 1.0
@@ -140,13 +141,15 @@ class GapKeeper:
 
     async def _keep_reading(self) -> None:
         while True:
-            more = self.step()
-            await asyncio.sleep(0 if more else STEP_S * (CALM_STEPS if self.ledger.is_calm() else 1))
+            if self.step():
+                await asyncio.sleep(0)
+            else:
+                await beat(STEP_S * (CALM_STEPS if self.ledger.is_calm() else 1))
 
     async def _keep_storing(self) -> None:
         stored, spared = -1, 0
         while True:
-            await asyncio.sleep(FLUSH_S)
+            await beat(FLUSH_S)
             spared += 1
             if self.ledger.version != stored or self._unsaved[1] or spared >= FLUSHES_SPARED:
                 stored, spared = self.ledger.version, 0

@@ -24,6 +24,7 @@ from tradeback.model.config import ExchangeConfig
 from tradeback.model.errors import ExchangeError
 from tradeback.model.record import AGG, TRADE
 from tradeback.model.symbols import SymbolTable
+from tradeback.ops.beat import beat
 from tradeback.ops.health import ComponentHealth, State
 from tradeback.ops.log import Log, RepeatLimiter
 from tradeback.ops.metrics import Family
@@ -158,7 +159,7 @@ class StallWatch:
         """Look at all streams, for ever."""
         before_ns = self._clock.steady_ns()
         while True:
-            await asyncio.sleep(self._step_s)
+            await beat(self._step_s)
             now_ns = self._clock.steady_ns()
             is_late = now_ns - before_ns > LATE_STEPS * self._step_s * 1e9
             before_ns = now_ns

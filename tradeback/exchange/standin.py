@@ -30,16 +30,17 @@ from tradeback.model.errors import TapeError
 from tradeback.model.limits import SEEN_WINDOW_IDS
 from tradeback.model.record import AGG, BUYER_MAKER, LINE_MASK, STAND_IN, TRADE, Rows, empty_rows
 from tradeback.model.symbols import SymbolTable
+from tradeback.ops.beat import beat
 from tradeback.ops.metrics import Family
 from tradeback.tape.query import Query
 from tradeback.tape.reader import TapeReader
 
-ROWS_PER_STEP = 8_192
+ROWS_PER_STEP = 16_384
 SEARCHES_PER_STEP = 4
 """Each reads the tape for about 10 ms, and the loop has other work."""
 LOOK_BACK_ROWS = 65_536
 """How far before an aggregate its trades are looked for."""
-STEP_S = 0.5
+STEP_S = 1.0
 WAITING_MAX = 1 << 16
 """Aggregates that wait for a repair (20 MB); beyond that the oldest are let go, and counted."""
 JUDGED_AGAIN_PER_STEP = 256
@@ -132,7 +133,10 @@ class StandIns:
         while True:
             more = self.step(clock.wall_ns())
             await self.look_up()
-            await asyncio.sleep(0 if more else STEP_S)
+            if more:
+                await asyncio.sleep(0)
+            else:
+                await beat(STEP_S)
 
     def step(self, now_ns: int) -> bool:
         """Judge the next records that are older than the grace time; True when there are more.

@@ -26,6 +26,7 @@ from tradeback.feed.requests import Requests
 from tradeback.model.clock import Clock
 from tradeback.model.config import FeatureConfig, FeedConfig
 from tradeback.model.symbols import SymbolTable
+from tradeback.ops.beat import until_beat
 from tradeback.ops.health import ComponentHealth
 from tradeback.ops.metrics import Family
 from tradeback.path.path import Path
@@ -335,7 +336,7 @@ class Feed:
             self.request(client, text)
 
     def _arm_sweep(self) -> None:
-        delay_s = min(SWEEP_S, self._config.lag_max_s / 4)
+        delay_s = until_beat(min(SWEEP_S, self._config.lag_max_s / 4))
         self._timers["sweep"] = asyncio.get_running_loop().call_later(delay_s, self._sweep)
 
     def _sweep(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tradeback.ops.beat import until_beat
 from tradeback.ops.components import parse_pair
 
 NAME = "log-levels"
@@ -90,7 +91,7 @@ class LevelWatch:
 
     def start(self) -> None:
         """Look now and from now on. Needs the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self.start)
+        self._timer = asyncio.get_running_loop().call_later(until_beat(LOOK_S), self.start)
         self.look()
 
     def stop(self) -> None:
