@@ -176,7 +176,8 @@ class StallWatch:
         findings = self.watchdog.step(now_ns, counts, ids, since)
         for number, stream in findings.stalled:
             self._note(self._lines[self._owners[number, stream]], stream, now_ns)
-        for number, stream in np.argwhere(self.watchdog.stalled):
+        is_stalled = bool(self.watchdog.stalled.any())
+        for number, stream in np.argwhere(self.watchdog.stalled) if is_stalled else ():
             self._replace(int(self._owners[number, stream]), int(stream), now_ns)
         self._suspect = len(findings.asks)
         if self._asking is not None and self._asking.done():
@@ -185,7 +186,7 @@ class StallWatch:
         if findings.asks and self._asking is None:
             self.watchdog.asked(findings.asks[0])
             self._asking = asyncio.create_task(self._ask(*self._stream(findings.asks[0])))
-        state: State = "degraded" if self.watchdog.stalled.any() else "ok"
+        state: State = "degraded" if is_stalled else "ok"
         if state != self._state:
             self._state, self._since_ns = state, self._clock.wall_ns()
 

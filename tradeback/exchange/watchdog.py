@@ -118,7 +118,8 @@ class Watchdog:
         stalled = owed & (now - self._behind >= self.rules.floor_s)
         found = stalled & ~self.stalled
         self.stalled = stalled
-        return Findings([(int(line), int(stream)) for line, stream in np.argwhere(found)], self._asks(up))
+        fresh = np.argwhere(found) if found.any() else ()
+        return Findings([(int(line), int(stream)) for line, stream in fresh], self._asks(up))
 
     def _renew(self, since: Times) -> None:
         """Connections that came up since the last step owe only what is not known yet."""
@@ -154,6 +155,8 @@ class Watchdog:
     def _asks(self, up: Flags) -> list[int]:
         """Streams of which every line that is up is silent for too long, and nothing is proved yet."""
         silence = self._now - np.maximum(self._arrived, self._since)
+        if silence.size == 0 or silence.max() <= self.rules.floor_s:
+            return []  # every silence below the floor is explained: the usual case, and half of a step
         excess = np.where(up, silence / self.explained_s(), np.inf).min(axis=0)
         suspect = (
             up.any(axis=0) & (excess > 1) & ~(self._behind > 0).any(axis=0) & (self._now >= self._ask_at)
