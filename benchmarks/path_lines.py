@@ -1,10 +1,10 @@
 """End to end as users run it: wire v2, every trade on two lines of which the first wins, against a C relay.
 
-The relay has one line and no second copy to read and drop. All three are up at the same time on one core and
-take turns, a second each, in an order that turns round: the machine changes its pace by the second, and so it
-does that for all. (Not less than a second: all that the engine does besides, now and then, is in every run.)
-As in `path_end_to_end` the best of all runs counts. The subscriber's frames are kept in C as they come and
-decoded afterwards.
+The relay has one line and no second copy to read and drop. All three are up and take turns, a second each, in
+an order that turns round: the machine changes its pace by the second, and so it does that for all. Whose turn
+it is has the core alone; the others are stopped. (Not less than a second: all that the engine does besides,
+now and then, is in every run.) As in `path_end_to_end` the best of all runs counts. The subscriber's frames
+are kept in C as they come and decoded afterwards.
 
 Every other send begins with the second line, so that each is first equally often; the other line has it at a
 random moment before the next send, as two hosts' lines have. The sender waits by looking at the clock and
@@ -12,6 +12,8 @@ gives way to the subscriber, which has the same core: with timers the two were i
 two lines. The version with one line shows what the second costs.
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,7 +37,6 @@ from benchmarks.path_end_to_end import (
     HISTORY_SECONDS_MAX,
     LOADS,
     RELAY,
-    SETTLE_SECONDS,
     SYMBOLS,
     doubt_of,
 )
@@ -46,6 +47,8 @@ ONE_LINE, TWO_LINES = "tradeback, v2, one line", "tradeback, v2, two lines"
 VARIANTS = (RELAY, ONE_LINE, TWO_LINES)
 TURNS = 10
 """How often each is measured at every load before it is started anew."""
+SETTLE_SECONDS = 0.3
+"""After it goes on an engine first does what was due meanwhile."""
 TARGETS = (("p50", 1.2), ("p99", 1.5))
 LAGS = (0.1, 0.9)
 """How late the other line may be, as shares of the interval: not while the first send is still at work."""
@@ -115,7 +118,8 @@ def _engine(
 
 
 def _measure(path: _Path, rate: int, burst: int, count: int, base_ns: int, runs: _Runs) -> None:
-    """One run of one of them, while the others have nothing to do."""
+    """One run of one of them, while the others stand still."""
+    os.kill(path.pid, signal.SIGCONT)
     time.sleep(SETTLE_SECONDS)
     cpu, held_up, start = machine.cpu_ns(path.pid), machine.held_up_ns(path.pid), time.monotonic_ns()
     lag_s = (LAGS[0] * burst / rate, LAGS[1] * burst / rate)
@@ -128,6 +132,7 @@ def _measure(path: _Path, rate: int, burst: int, count: int, base_ns: int, runs:
         "cpu": (machine.cpu_ns(path.pid) - cpu) / count / 1e3,
         "held_up": (machine.held_up_ns(path.pid) - held_up) / (time.monotonic_ns() - start) * 100,
     }  # fmt: skip
+    os.kill(path.pid, signal.SIGSTOP)
     path.sent += count
     runs.add(path.variant, rate, count, latency, wrong, figures)
 
@@ -147,6 +152,8 @@ def _take_turns(options: Options, runs: _Runs) -> None:
                 else _engine(exchange, server_core, 1 + (variant == TWO_LINES), base_ns, trades)
             )
             pid, receive = opened.enter_context(path)
+            os.kill(pid, signal.SIGSTOP)
+            opened.callback(os.kill, pid, signal.SIGCONT)
             paths.append(_Path(variant, exchange, pid, receive, awake=server_core != ends_core))
         for turn in range(turns):
             for rate, burst in LOADS:
